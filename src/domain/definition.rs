@@ -1,0 +1,347 @@
+//! What stands in a definition: references, children, attachments, secrets, environment-specific
+//! values; finding them, rewriting them, keeping them.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::json::{self, Unstorable};
+use super::json_path::{Part, Place as At};
+use super::resource::{Hash, ResourceId, parse_attachment_path, parse_name};
+use super::resource_type::{Place, ResourceType, Rule};
+
+/// What a reference names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Target {
+    /// A resource by its ID.
+    #[serde(rename = "i")]
+    Id(ResourceId),
+    /// A resource of the rule's type by its name.
+    #[serde(rename = "n")]
+    Name(String),
+}
+
+/// A reference found in a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Reference {
+    /// Which of the type's rules.
+    pub rule: u16,
+    /// What it names.
+    pub target: Target,
+}
+
+/// All that a plan needs of a definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// In the order of the definition, each once.
+    pub references: Vec<Reference>,
+    /// (which of the type's `[[child]]`, ID), each once.
+    pub children: Vec<(u16, String)>,
+    /// Attachment paths, each once.
+    pub attachments: Vec<String>,
+}
+
+/// Why a definition is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// It is not an object.
+    #[error("must be a JSON object")]
+    NotAnObject,
+    /// It holds what the database cannot.
+    #[error("{0}")]
+    Unstorable(#[from] Unstorable),
+    /// It does not fit the type's schema.
+    #[error("{0}")]
+    Schema(String),
+    /// Something that must be a resource ID is not.
+    #[error("{place}: a {role} must be named by a resource ID: 1 to 64 characters of A-Z a-z 0-9 _ -")]
+    Reference {
+        /// Where it stands.
+        place: String,
+        /// What it should be.
+        role: String,
+    },
+    /// An attachment path that cannot be one.
+    #[error("{place}: an attachment path {reason}")]
+    Attachment {
+        /// Where it stands.
+        place: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// A secret that is neither a string nor a marker.
+    #[error("{0}: a secret must be a string, or {{\"$secret\": \"set\"}} to keep what is there")]
+    Secret(String),
+}
+
+/// Normalises a definition and checks it against its type.
+///
+/// # Errors
+/// Says what is wrong; secrets are never quoted.
+pub fn check(kind: &ResourceType, definition: &mut Value) -> Result<(), Invalid> {
+    if !definition.is_object() {
+        return Err(Invalid::NotAnObject);
+    }
+    json::normalise(definition)?;
+    kind.schema_error(&without_markers(kind, definition)).map_or(Ok(()), |reason| Err(Invalid::Schema(reason)))
+}
+
+/// Finds references, children and attachments.
+///
+/// # Errors
+/// A reference or a path that cannot be one.
+pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Found, Invalid> {
+    let mut placed: Vec<(At, Reference)> = Vec::new();
+    let mut invalid = None;
+    for (index, rule) in kind.rules.iter().enumerate() {
+        visit(rule, definition, &mut |at, text| {
+            match target(rule, text) {
+                Some(target) => placed.push((at.clone(), Reference { rule: index as u16, target })),
+                None if rule.by_name || text.is_empty() => {}
+                None => invalid = Some(Invalid::Reference { place: pointer(at), role: rule.role.clone() }),
+            }
+            None
+        });
+    }
+    placed.sort_by(|a, b| (&a.0, a.1.rule).cmp(&(&b.0, b.1.rule)));
+    let mut seen = HashSet::new();
+    let references =
+        placed.into_iter().map(|(_, reference)| reference).filter(|found| seen.insert(found.clone())).collect();
+
+    let mut children = Vec::new();
+    for (index, child) in kind.children.iter().enumerate() {
+        child.path.for_each_mut(definition, &mut |_, value| {
+            if let Value::String(id) = value {
+                children.push((index as u16, id.clone()));
+            }
+        });
+    }
+    dedup(&mut children);
+    let mut attachments = Vec::new();
+    for path in &kind.attachments {
+        path.for_each_mut(definition, &mut |at, value| match value.as_str().map(parse_attachment_path) {
+            Some(Ok(path)) => attachments.push(path),
+            Some(Err(refused)) if value != "" => {
+                invalid = Some(Invalid::Attachment { place: pointer(at), reason: refused.reason });
+            }
+            _ => {}
+        });
+    }
+    dedup(&mut attachments);
+    invalid.map_or(Ok(Found { references, children, attachments }), Err)
+}
+
+fn target(rule: &Rule, text: &str) -> Option<Target> {
+    if rule.by_name { parse_name(text).ok().map(Target::Name) } else { ResourceId::parse(text).ok().map(Target::Id) }
+}
+
+fn dedup<T: Clone + Eq + std::hash::Hash>(items: &mut Vec<T>) {
+    let mut seen = HashSet::new();
+    items.retain(|item| seen.insert(item.clone()));
+}
+
+fn pointer(at: &At) -> String {
+    at.iter().fold(String::new(), |text, part| match part {
+        Part::Key(key) => format!("{text}/{key}"),
+        Part::Index(index) => format!("{text}/{index}"),
+    })
+}
+
+/// Replaces references and attachment paths: `renamed(rule, text)` and `moved(path)` give the new
+/// text, or `None` to leave it.
+pub fn rewrite(
+    kind: &ResourceType,
+    definition: &mut Value,
+    renamed: &dyn Fn(&Rule, &str) -> Option<String>,
+    moved: &dyn Fn(&str) -> Option<String>,
+) {
+    for rule in &kind.rules {
+        visit(rule, definition, &mut |_, text| renamed(rule, text));
+    }
+    for path in &kind.attachments {
+        path.for_each_mut(definition, &mut |_, value| {
+            if let Some(new) =
+                value.as_str().and_then(|text| parse_attachment_path(text).ok()).and_then(|path| moved(&path))
+            {
+                *value = Value::String(new);
+            }
+        });
+    }
+}
+
+/// Calls `slot` with each text that the rule finds; what it returns takes the text's place.
+fn visit(rule: &Rule, definition: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option<String>) {
+    match &rule.place {
+        Place::Value(path) => path.for_each_mut(definition, &mut |at, value| replace(at, value, slot)),
+        Place::Keys(path) => path.for_each_mut(definition, &mut |at, value| {
+            let Value::Object(map) = value else { return };
+            let mut at = at.clone();
+            let keys = map.keys().cloned().collect::<Vec<_>>();
+            let mut moved = Map::new();
+            for key in keys {
+                at.push(Part::Key(key.clone()));
+                if let (Some(new), Some(item)) = (slot(&at, &key), map.get(&key)) {
+                    moved.insert(new, item.clone());
+                    map.insert(key, Value::Null);
+                } else if let Some(item) = map.get(&key) {
+                    moved.insert(key, item.clone());
+                }
+                at.pop();
+            }
+            *map = moved;
+        }),
+        Place::Json(outer, inner) => outer.for_each_mut(definition, &mut |at, value| {
+            let Some(mut document) = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
+                return;
+            };
+            let mut changed = false;
+            inner.for_each_mut(&mut document, &mut |inside, item| {
+                let whole: At = at.iter().chain(inside).cloned().collect();
+                let before = item.clone();
+                replace(&whole, item, slot);
+                changed |= *item != before;
+            });
+            if changed {
+                *value = Value::String(document.to_string());
+            }
+        }),
+        Place::Text(path, pattern) => path.for_each_mut(definition, &mut |at, value| {
+            let Value::String(text) = value else { return };
+            let mut new = String::new();
+            let mut kept = 0;
+            for found in pattern.captures_iter(text).filter_map(|captures| captures.get(1)) {
+                if let Some(replacement) = slot(at, found.as_str()) {
+                    new.push_str(&text[kept..found.start()]);
+                    new.push_str(&replacement);
+                    kept = found.end();
+                }
+            }
+            if kept > 0 {
+                new.push_str(&text[kept..]);
+                *text = new;
+            }
+        }),
+    }
+}
+
+fn replace(at: &At, value: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option<String>) {
+    if let Some(new) = value.as_str().and_then(|text| slot(at, text)) {
+        *value = Value::String(new);
+    }
+}
+
+/// The hash of what counts as content: without secrets and environment-specific values.
+pub fn hash(kind: &ResourceType, mut definition: Value) -> Hash {
+    for slots in kind.secrets.iter().chain(&kind.environment_specific) {
+        slots.for_each_slot(&mut definition, None, &mut |parent, key, _| {
+            parent.remove(key);
+        });
+    }
+    json::hash(&definition)
+}
+
+/// What a secret reads as: `{"$secret": "set"}` or `{"$secret": "missing"}`.
+pub fn marker(set: bool) -> Value {
+    json!({"$secret": if set { "set" } else { "missing" }})
+}
+
+/// A secret as it rests in a definition.
+pub const SEALED: &str = "$sealed";
+
+fn is_sealed(value: &Value) -> bool {
+    value.get(SEALED).is_some()
+}
+
+/// Replaces what rests sealed by its marker: the form in which a definition leaves the database.
+pub fn open_to_read(kind: &ResourceType, definition: &mut Value) {
+    for slots in &kind.secrets {
+        slots.for_each_slot(definition, None, &mut |parent, key, _| {
+            if let Some(value) = parent.get_mut(key) {
+                *value = marker(is_sealed(value));
+            }
+        });
+    }
+}
+
+/// Seals what a user writes: strings are sealed, markers keep what `old` has.
+///
+/// # Errors
+/// A secret that is neither.
+pub fn seal_written(
+    kind: &ResourceType,
+    definition: &mut Value,
+    old: Option<&Value>,
+    seal: &mut dyn FnMut(&str) -> String,
+) -> Result<(), Invalid> {
+    let mut invalid = None;
+    for slots in &kind.secrets {
+        slots.for_each_slot(definition, old, &mut |parent, key, old| {
+            let Some(value) = parent.get_mut(key) else {
+                return;
+            };
+            match &*value {
+                Value::String(secret) => *value = json!({ SEALED: seal(secret) }),
+                Value::Null => {}
+                _ if is_marker(value) => {
+                    *value = old.filter(|old| is_sealed(old)).cloned().unwrap_or_else(|| marker(false));
+                }
+                _ => invalid = Some(Invalid::Secret(key.to_owned())),
+            }
+        });
+    }
+    invalid.map_or(Ok(()), Err)
+}
+
+fn is_marker(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.len() == 1)
+        && matches!(value.get("$secret").and_then(Value::as_str), Some("set" | "missing"))
+}
+
+/// A definition as the schema sees it: markers of secrets are left out.
+fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> std::borrow::Cow<'a, Value> {
+    if kind.secrets.is_empty() {
+        return std::borrow::Cow::Borrowed(definition);
+    }
+    let mut definition = definition.clone();
+    for slots in &kind.secrets {
+        slots.for_each_slot(&mut definition, None, &mut |parent, key, _| {
+            if parent.get(key).is_some_and(is_marker) {
+                parent.remove(key);
+            }
+        });
+    }
+    std::borrow::Cow::Owned(definition)
+}
+
+/// Fits an imported definition into the target: it keeps its own secrets and environment-specific
+/// values, takes the source's where it has none, and sets the values of `[on_create]` where it is new.
+/// Returns whether the source has a secret that is now missing.
+pub fn settle(kind: &ResourceType, definition: &mut Value, old: Option<&Value>) -> bool {
+    let mut missing = false;
+    for slots in &kind.secrets {
+        slots.for_each_slot(definition, old, &mut |parent, key, old| {
+            if let Some(old) = old.filter(|old| is_sealed(old)) {
+                parent.insert(key.to_owned(), old.clone());
+            } else if let Some(value) = parent.get_mut(key) {
+                missing |= !value.is_null() && *value != marker(false);
+                *value = if value.is_null() { Value::Null } else { marker(false) };
+            }
+        });
+    }
+    for slots in &kind.environment_specific {
+        slots.for_each_slot(definition, old, &mut |parent, key, old| {
+            if let Some(old) = old.filter(|old| !old.is_null()) {
+                parent.insert(key.to_owned(), old.clone());
+            }
+        });
+    }
+    if old.is_none() {
+        for (slots, value) in &kind.on_create {
+            slots.for_each_slot(definition, None, &mut |parent, key, _| {
+                parent.insert(key.to_owned(), value.clone());
+            });
+        }
+    }
+    missing
+}

@@ -1,0 +1,327 @@
+//! `plan(entries, target, options)` → a method and errors for each resource.
+//!
+//! A pure function over compact rows, linear in resources and references. Preview and execution call
+//! it, so the preview cannot lie.
+
+mod fixpoint;
+mod methods;
+mod names;
+mod report;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::closure::Reason;
+use super::definition::Reference;
+use super::failure::{Failure, Warning};
+use super::id_map::IdMap;
+use super::manifest::SharedPart;
+use super::outcome::Method;
+use super::resource::{Hash, ResourceId};
+use super::resource_type::Types;
+
+/// One resource of a package, as far as a plan needs it; computed from the definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its ID in the package.
+    pub id: ResourceId,
+    /// Its type; the target may not know it.
+    pub type_key: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory in the environment that exported it.
+    pub directory: String,
+    /// The user name of its owner there.
+    pub owner: Option<String>,
+    /// Why it is in the package.
+    pub reason: Reason,
+    /// Its content hash there.
+    pub content_hash: Hash,
+    /// Of the definition alone.
+    pub definition_hash: Hash,
+    /// In the order of the definition.
+    pub references: Vec<Reference>,
+    /// (which of the type's `[[child]]`, ID).
+    pub children: Vec<(u16, String)>,
+    /// (path, hash of the bytes that the package has).
+    pub attachments: Vec<(String, Option<Hash>)>,
+    /// Why the definition does not fit the type, as the target describes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<String>,
+}
+
+/// A live resource of the target environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// It is in the importing domain.
+    pub here: bool,
+    /// Its type.
+    pub type_key: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// What it holds now.
+    pub content_hash: Hash,
+}
+
+/// What the last import of a resource left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The content that came.
+    pub source_hash: Hash,
+    /// The content as it was written.
+    pub result_hash: Hash,
+    /// [`Planned::remapping`] of that import.
+    pub remapping: String,
+}
+
+/// Where a name is unique: type, scope (directory, or empty for the domain), name.
+pub type NameKey = (String, String, String);
+
+/// What a plan needs to know of the target.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Live resources: those with an ID of the package, those mapped to, those referred to.
+    pub resources: HashMap<ResourceId, Existing>,
+    /// IDs of the package that were deleted in this domain.
+    pub tombstones: HashSet<ResourceId>,
+    /// (resource, key, child) deleted in this domain.
+    pub child_tombstones: HashSet<(ResourceId, String, String)>,
+    /// Holders of the names that the package wants, and of those that begin alike.
+    pub names: HashMap<NameKey, ResourceId>,
+    /// (type, name) in this domain, of those referred to by name.
+    pub named: HashSet<(String, String)>,
+    /// By (source ID, target ID), for this source environment.
+    pub bases: HashMap<(ResourceId, ResourceId), Base>,
+    /// Attachments of this domain, of those that the package names.
+    pub attachments: HashMap<String, Hash>,
+    /// Types whose feature switch is off.
+    pub disabled: HashSet<String>,
+    /// Type → (limit, used), over the whole environment.
+    pub license: BTreeMap<String, (u64, u64)>,
+    /// Acyclic references of this domain that the package's resources can reach.
+    pub acyclic: Vec<(ResourceId, ResourceId)>,
+}
+
+/// What the user chose for one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolution {
+    /// Leave it out.
+    Skip,
+    /// Use a resource of the target instead.
+    Map(ResourceId),
+    /// Import it under another name.
+    Rename(String),
+    /// Bring back what was deleted.
+    Restore,
+    /// Write over what was changed in the target.
+    Overwrite,
+}
+
+/// What the user chose for the import.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Every imported resource gets a new ID.
+    pub change_ids: bool,
+    /// Write nothing if anything is blocked.
+    pub abort_on_failure: bool,
+    /// Block what was changed in the target.
+    pub block_drift: bool,
+    /// Append ` (2)` to names that are taken.
+    pub rename_on_clash: bool,
+    /// Everything arrives below it.
+    pub directory_prefix: Option<String>,
+    /// Per resource.
+    pub resolutions: HashMap<ResourceId, Resolution>,
+}
+
+/// What an import would do with one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Create, update, …
+    pub method: Method,
+    /// Its ID in the target; none where it is skipped or blocked before it had one.
+    pub new_id: ResourceId,
+    /// Its name in the target.
+    pub new_name: String,
+    /// Its directory in the target.
+    pub new_directory: String,
+    /// Own errors in the order of the failure table, then references in the order of the definition.
+    pub errors: Vec<Failure>,
+    /// Its warnings.
+    pub warnings: Vec<Warning>,
+    /// The target's copy was changed since the last import.
+    pub drifted: bool,
+    /// How it was changed on the way; empty: not at all.
+    pub remapping: String,
+}
+
+/// What an import would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each entry, in their order.
+    pub items: Vec<Planned>,
+    /// Source → target.
+    pub id_map: IdMap,
+    /// A cause that stops the whole package.
+    pub error: Option<Failure>,
+    /// About the package as a whole.
+    pub warnings: Vec<Warning>,
+}
+
+/// New names for IDs and attachment paths, from a seed that belongs to the import.
+pub trait Fresh {
+    /// The new ID of a resource; the same at every call.
+    fn id(&self, source: &ResourceId) -> ResourceId;
+    /// The new path of an attachment; the same at every call.
+    fn path(&self, source: &str) -> String;
+}
+
+/// The mapping of IDs, names and paths that the options alone decide. [`plan`] adds to it the names
+/// that clashes change.
+pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn Fresh) -> IdMap {
+    let mut map = IdMap::default();
+    for entry in entries {
+        match options.resolutions.get(&entry.id) {
+            Some(Resolution::Skip) => continue,
+            Some(Resolution::Map(target)) => {
+                map.ids.insert(entry.id.clone(), target.clone());
+                if let Some(existing) = facts.resources.get(target) {
+                    map.names.insert((entry.type_key.clone(), entry.name.clone()), existing.name.clone());
+                }
+                continue;
+            }
+            Some(Resolution::Rename(name)) if *name != entry.name => {
+                map.names.insert((entry.type_key.clone(), entry.name.clone()), name.clone());
+            }
+            _ => {}
+        }
+        if options.change_ids {
+            map.ids.insert(entry.id.clone(), fresh.id(&entry.id));
+            for (path, _) in &entry.attachments {
+                map.attachments.entry(path.clone()).or_insert_with(|| fresh.path(path));
+            }
+        }
+    }
+    map.names.retain(|(_, old), new| old != new);
+    map
+}
+
+/// Decides what an import would do.
+///
+/// `rewritten` holds the definition hash of entries whose definitions the ID map changes and whose
+/// counterpart in the target is to be compared; where it is missing they count as changed.
+pub fn plan(
+    entries: &[Entry],
+    types: &Types,
+    facts: &Facts,
+    options: &Options,
+    fresh: &dyn Fresh,
+    rewritten: &HashMap<ResourceId, Hash>,
+    shared_parts: &[SharedPart],
+) -> Plan {
+    let id_map = id_map(entries, options, facts, fresh);
+    let mut work = Work::new(entries, types, facts, options, id_map, rewritten);
+    work.decide_methods();
+    work.claim_names();
+    work.settle();
+    work.report(shared_parts)
+}
+
+/// The plan in the making: one slot per entry.
+struct Work<'a> {
+    entries: &'a [Entry],
+    types: &'a Types,
+    facts: &'a Facts,
+    options: &'a Options,
+    rewritten: &'a HashMap<ResourceId, Hash>,
+    id_map: IdMap,
+    slots: Vec<Slot>,
+    by_id: HashMap<&'a str, usize>,
+    by_name: HashMap<(&'a str, &'a str), usize>,
+    /// Names that `on_name_clash: rename` must not choose; made when first needed.
+    taken: Option<HashSet<NameKey>>,
+    /// A name was chosen since the last decision.
+    renamed: bool,
+}
+
+/// What is known of one entry so far.
+#[derive(Debug, Clone)]
+struct Slot {
+    /// Chosen, and not mapped.
+    selected: bool,
+    /// Not removed so far.
+    alive: bool,
+    method: Method,
+    name: String,
+    directory: String,
+    drifted: bool,
+    remapping: String,
+    own_errors: Vec<Failure>,
+    /// Who holds the name that it wants; set once it has lost it.
+    clash: Option<ResourceId>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        entries: &'a [Entry],
+        types: &'a Types,
+        facts: &'a Facts,
+        options: &'a Options,
+        id_map: IdMap,
+        rewritten: &'a HashMap<ResourceId, Hash>,
+    ) -> Self {
+        let slots = entries.iter().map(|entry| Slot::new(entry, options)).collect();
+        let by_id = entries.iter().enumerate().map(|(at, entry)| (entry.id.as_str(), at)).collect();
+        let by_name = entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| ((entry.type_key.as_str(), entry.name.as_str()), at))
+            .collect();
+        Self { entries, types, facts, options, rewritten, id_map, slots, by_id, by_name, taken: None, renamed: false }
+    }
+}
+
+impl Slot {
+    fn new(entry: &Entry, options: &Options) -> Self {
+        let resolution = options.resolutions.get(&entry.id);
+        let method = match resolution {
+            Some(Resolution::Skip) => Method::Skip,
+            Some(Resolution::Map(_)) => Method::Map,
+            _ => Method::Create,
+        };
+        let selected = method == Method::Create;
+        Self {
+            selected,
+            alive: selected,
+            method,
+            name: match resolution {
+                Some(Resolution::Rename(name)) => name.clone(),
+                _ => entry.name.clone(),
+            },
+            directory: super::resource::below(options.directory_prefix.as_deref(), &entry.directory),
+            drifted: false,
+            remapping: String::new(),
+            own_errors: Vec::new(),
+            clash: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// The name keys that a package may want in the target, each once; what [`Facts::names`] is loaded for.
+pub fn wanted_names(entries: &[Entry], types: &Types, options: &Options) -> Vec<NameKey> {
+    let keys: HashSet<NameKey> = entries
+        .iter()
+        .filter_map(|entry| {
+            let slot = Slot::new(entry, options);
+            let kind = types.get(&entry.type_key)?;
+            let scope = kind.name_scope(&slot.directory)?;
+            slot.selected.then(|| (entry.type_key.clone(), scope.to_owned(), slot.name))
+        })
+        .collect();
+    keys.into_iter().collect()
+}

@@ -1,0 +1,190 @@
+//! The table of contents of a package, format 1.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::closure::Reason;
+use super::definition::Target;
+use super::import_plan::Entry;
+use super::resource::{Hash, ResourceId};
+use super::resource_type::{Kind, Types};
+
+/// The newest package format that this version writes and reads.
+pub const FORMAT: u64 = 1;
+/// What `product` says in a package of ours.
+pub const PRODUCT: &str = "ferry";
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The package format.
+    pub format: u64,
+    /// [`PRODUCT`].
+    pub product: String,
+    /// The version of Ferry that wrote it.
+    pub version: String,
+    /// Where it comes from.
+    pub environment: Origin,
+    /// The digest of each type file used.
+    pub types: BTreeMap<String, Hash>,
+    /// The domain that it was exported from.
+    pub domain: String,
+    /// The package name.
+    pub name: String,
+    /// RFC 3339, UTC.
+    pub exported_at: String,
+    /// User name.
+    pub exported_by: String,
+    /// The record of the export.
+    pub record_id: String,
+    /// The selected resources.
+    pub roots: Vec<ResourceId>,
+    /// Export Upstream Resources.
+    pub export_upstream: bool,
+    /// Resources per type.
+    pub counts: BTreeMap<String, u64>,
+    /// Feature switches that the target needs.
+    pub features: Vec<String>,
+    /// References whose target was not there.
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+    /// Parts that something outside the package uses too.
+    #[serde(default)]
+    pub shared_parts: Vec<SharedPart>,
+    /// Set when unchanged contents were left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin: Option<Thin>,
+    /// Every entry but this one and the signature.
+    pub entries: Vec<EntryInfo>,
+}
+
+/// The environment that a package comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its ID, made once.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// test, production, other.
+    pub kind: String,
+    /// ed25519, base64.
+    pub public_key: String,
+}
+
+/// A reference whose target was not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Missing {
+    /// The ID that is not there; none where it is named by name.
+    pub resource_id: Option<String>,
+    /// The first type that it could have had.
+    #[serde(rename = "type")]
+    pub type_key: String,
+    /// The name, where it is named by name.
+    pub name: Option<String>,
+    /// As shown: `Input Dataset`.
+    pub role: String,
+    /// How the reference binds.
+    pub kind: Kind,
+    /// Who refers to it.
+    pub referenced_by: String,
+}
+
+/// A part inside a package that something outside uses too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SharedPart {
+    /// The part.
+    pub resource_id: String,
+    /// Who uses it, outside.
+    pub used_by: String,
+    /// His name.
+    pub used_by_name: String,
+}
+
+/// What a thin package leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thin {
+    /// What the target is known to have.
+    pub base: String,
+}
+
+/// One entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryInfo {
+    /// Its name in the archive.
+    pub path: String,
+    /// Unpacked, in bytes.
+    pub size: u64,
+    /// Of the unpacked bytes.
+    pub sha256: Hash,
+}
+
+/// A line of `index.ndjson`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexLine {
+    /// The resource.
+    pub id: ResourceId,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_key: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// Its content hash in the environment that exported it.
+    pub content_hash: Hash,
+    /// Why it is in the package.
+    pub reason: Reason,
+    /// `[role, kind, id]`, or `[role, kind, null, type, name]` for one named by name.
+    pub references: Vec<Vec<Option<String>>>,
+    /// IDs of children.
+    pub children: Vec<String>,
+    /// `[path, sha256]`; null where the bytes were not there.
+    pub attachments: Vec<(String, Option<Hash>)>,
+}
+
+impl IndexLine {
+    /// The line of a resource.
+    pub fn of(entry: &Entry, types: &Types) -> Self {
+        let rules = types.get(&entry.type_key).map_or(&[][..], |kind| &kind.rules);
+        let line = |found: &super::definition::Reference| {
+            let rule = rules.get(found.rule as usize)?;
+            let mut parts = vec![Some(rule.role.clone()), Some(rule.kind.as_str().to_owned())];
+            match &found.target {
+                Target::Id(id) => parts.push(Some(id.to_string())),
+                Target::Name(name) => parts.extend([None, rule.to.first().cloned(), Some(name.clone())]),
+            }
+            Some(parts)
+        };
+        Self {
+            id: entry.id.clone(),
+            type_key: entry.type_key.clone(),
+            name: entry.name.clone(),
+            directory: entry.directory.clone(),
+            content_hash: entry.content_hash,
+            reason: entry.reason,
+            references: entry.references.iter().filter_map(line).collect(),
+            children: entry.children.iter().map(|(_, id)| id.clone()).collect(),
+            attachments: entry.attachments.clone(),
+        }
+    }
+}
+
+/// A line of `resources/*.ndjson`; the definition is handed on as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShardLine<D> {
+    /// The resource.
+    pub id: ResourceId,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub type_key: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// Its definition, without secrets.
+    pub definition: D,
+    /// Its owner's user name.
+    #[serde(default)]
+    pub owner: Option<String>,
+}

@@ -1,0 +1,17 @@
+//! The rules of Ferry: what a resource is, what an export takes along, what an import would do.
+//!
+//! No async, no I/O, no clock, no random: everything here is a function of its arguments.
+
+pub mod closure;
+pub mod definition;
+pub mod failure;
+pub mod id_map;
+pub mod import_plan;
+pub mod json;
+pub mod json_path;
+pub mod manifest;
+pub mod outcome;
+pub mod permission;
+pub mod record;
+pub mod resource;
+pub mod resource_type;

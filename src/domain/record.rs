@@ -1,0 +1,132 @@
+//! Records: kinds, states, and the transitions that may be refused.
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Counts;
+
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// Makes a package.
+    Export,
+    /// Takes one in.
+    Import,
+    /// Sends one to a target and has it imported there.
+    Online,
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// Waits for a worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// Its plan waits for the user.
+    AwaitingConfirmation,
+    /// Ended: every selected resource succeeded or was unchanged.
+    Succeeded,
+    /// Ended: some did, some did not.
+    PartiallySucceeded,
+    /// Ended: none did.
+    Failed,
+    /// Ended by the user.
+    Cancelled,
+    /// Ended, and undone since.
+    RolledBack,
+}
+
+/// What a running record is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Following references.
+    Resolving,
+    /// Writing the package.
+    Packing,
+    /// Asking the target what it lacks.
+    Negotiating,
+    /// Sending the package.
+    Uploading,
+    /// Reading and checking the package.
+    Parsing,
+    /// Deciding what the import would do.
+    Planning,
+    /// Writing into the catalogue.
+    Applying,
+    /// Writing the outcome down.
+    Finishing,
+}
+
+/// A transition that the record's state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record is {}, so it cannot be {attempt}", .status.as_str())]
+pub struct WrongState {
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// What was asked, as a participle: `executed`.
+    pub attempt: &'static str,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word of the contract.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+            /// From the word of the contract.
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+words!(RecordKind { Export = "export", Import = "import", Online = "online" });
+words!(RecordStatus {
+    Queued = "queued",
+    Running = "running",
+    AwaitingConfirmation = "awaiting_confirmation",
+    Succeeded = "succeeded",
+    PartiallySucceeded = "partially_succeeded",
+    Failed = "failed",
+    Cancelled = "cancelled",
+    RolledBack = "rolled_back",
+});
+words!(Phase {
+    Resolving = "resolving",
+    Packing = "packing",
+    Negotiating = "negotiating",
+    Uploading = "uploading",
+    Parsing = "parsing",
+    Planning = "planning",
+    Applying = "applying",
+    Finishing = "finishing",
+});
+
+impl RecordStatus {
+    /// Nothing more happens to it by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running | Self::AwaitingConfirmation)
+    }
+
+    /// A plan may be made, changed or executed.
+    ///
+    /// # Errors
+    /// Unless it awaits confirmation.
+    pub fn confirmable(self, attempt: &'static str) -> Result<(), WrongState> {
+        if self == Self::AwaitingConfirmation { Ok(()) } else { Err(WrongState { status: self, attempt }) }
+    }
+
+    /// How an executed import ends: `skip`ped and mapped items have no say.
+    pub fn of_import(counts: &Counts) -> Self {
+        let done = counts.succeeded + counts.unchanged;
+        match (done, counts.failed) {
+            (_, 0) => Self::Succeeded,
+            (0, _) => Self::Failed,
+            _ => Self::PartiallySucceeded,
+        }
+    }
+}
