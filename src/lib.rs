@@ -1,3 +1,8 @@
 //! Ferry moves the resources of a BI and data-development platform from one environment to another.
 
+pub mod config;
+pub mod db;
 pub mod domain;
+pub mod postgres;
+pub mod secrets;
+pub mod store;

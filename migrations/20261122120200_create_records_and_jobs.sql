@@ -1,0 +1,92 @@
+-- One row per export, import or online migration.
+create table records (
+    id uuid primary key,
+    domain_id integer not null references domains,
+    kind text not null,
+    status text not null,
+    phase text,
+    name text not null,
+    requested_by text not null,
+    options jsonb not null default '{}',
+    progress_done bigint not null default 0,
+    progress_total bigint not null default 0,
+    progress_unit text not null default 'resources',
+    counts jsonb not null default '{}',
+    error jsonb,
+    warnings jsonb not null default '[]',
+    checklist jsonb not null default '[]',
+    package jsonb,
+    package_key text,
+    manifest jsonb,
+    plan_digest text,
+    target_id uuid,
+    target_name text,
+    source_environment text,
+    remote_record_id uuid,
+    created_at timestamptz not null default clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz
+);
+create index records_by_domain on records (domain_id, created_at desc, id);
+
+-- Items in chunks: one row for up to 500 of them, as a JSON array. A package of a million resources
+-- costs 2,000 rows, and a page of items reads one or two. The arrays say what a filter may find inside.
+create table record_items (
+    record_id uuid not null references records on delete cascade,
+    first integer not null,
+    methods text[] not null,
+    statuses text[] not null,
+    types text[] not null,
+    items text compression lz4 not null,
+    primary key (record_id, first)
+);
+
+-- What a plan needs of each resource of a package, computed when it is parsed; gone when the record ends.
+create table import_entries (
+    record_id uuid not null references records on delete cascade,
+    first integer not null,
+    entries text compression lz4 not null,
+    primary key (record_id, first)
+);
+
+-- One row per piece of work, queued in the transaction that makes it necessary. Every write of a worker
+-- is fenced by `run_no`; a run whose lease is over may be taken by another worker, which first ends the
+-- database backend that the lost one left behind.
+create table jobs (
+    id bigint generated always as identity primary key,
+    kind text not null,
+    record_id uuid not null references records on delete cascade,
+    domain_id integer not null references domains,
+    state text not null default 'queued' check (state in ('queued', 'running', 'done', 'failed')),
+    run_no integer not null default 0,
+    max_runs integer not null default 10,
+    run_at timestamptz not null default clock_timestamp(),
+    lease_until timestamptz,
+    backend_pid integer,
+    backend_start timestamptz,
+    created_at timestamptz not null default clock_timestamp()
+);
+create index jobs_open on jobs (kind, run_at) where state in ('queued', 'running');
+-- Imports of a domain run one at a time.
+create unique index jobs_one_import_per_domain on jobs (domain_id) where state = 'running' and kind = 'execute';
+
+create function notify_jobs() returns trigger language plpgsql as $$
+begin
+    perform pg_notify('ferry_jobs', '');
+    return null;
+end $$;
+create trigger jobs_notify after insert or update of state on jobs
+    for each statement execute function notify_jobs();
+
+-- Environments that this domain may migrate to; the token is sealed and never read back.
+create table targets (
+    id uuid primary key,
+    domain_id integer not null references domains,
+    name text collate "C" not null,
+    url text not null,
+    token text not null,
+    owner text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint targets_unique_name unique (domain_id, name)
+);

@@ -1,0 +1,224 @@
+//! Typed settings: defaults, then the file, then `FERRY__SECTION__KEY`; checked on load.
+
+use std::path::{Path, PathBuf};
+
+use config::{Config as Source, Environment as Variables, File, FileFormat};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// Why the settings are refused.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+/// All settings of a server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this environment is.
+    pub environment: EnvironmentConfig,
+    /// The HTTP server.
+    pub server: ServerConfig,
+    /// Postgres.
+    pub database: DatabaseConfig,
+    /// Package and attachment bytes, and the working directory.
+    pub storage: StorageConfig,
+    /// Keys, the first token, what may be reached.
+    pub security: SecurityConfig,
+    /// What a package may hold.
+    pub limits: Limits,
+    /// Background work.
+    pub jobs: JobsConfig,
+}
+
+/// Who this environment is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentConfig {
+    /// Shown to people, written into packages.
+    pub name: String,
+    /// `test`, `production` or `other`.
+    pub kind: EnvironmentKind,
+}
+
+/// What an environment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvironmentKind {
+    /// Where things are built and checked.
+    Test,
+    /// Where they are used.
+    Production,
+    /// Anything else.
+    Other,
+}
+
+impl EnvironmentKind {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Production => "production",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port; port 0: any.
+    pub listen: String,
+    /// How others reach it; absent: `http://` and the address.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// Adds resource types or replaces them.
+    #[serde(default)]
+    pub resource_types_dir: Option<PathBuf>,
+}
+
+/// Postgres.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// Absent: an embedded Postgres under `storage.dir`.
+    #[serde(default)]
+    pub url: Option<SecretString>,
+    /// Connections in the pool; background work takes a few more of its own.
+    pub max_connections: u32,
+}
+
+/// Where bytes rest.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Package and attachment bytes: `file:///var/lib/ferry`; absent: `store` under `dir`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Local working directory.
+    pub dir: PathBuf,
+}
+
+/// Keys, the first token, what may be reached.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// 32 bytes in base64; absent: made once under `storage.dir`.
+    #[serde(default)]
+    pub secret_key: Option<SecretString>,
+    /// A token of the user `admin` of domain `default`.
+    #[serde(default)]
+    pub admin_token: Option<SecretString>,
+    /// His password for the page.
+    #[serde(default)]
+    pub admin_password: Option<SecretString>,
+    /// Addresses that targets may have; absent: any that is not link-local.
+    #[serde(default)]
+    pub allowed_targets: Option<Vec<String>>,
+    /// Which signers to accept.
+    pub trust: Trust,
+}
+
+/// Which signers to accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Whoever signed it, as long as an environment keeps its key.
+    Any,
+    /// Trusted sources only.
+    Trusted,
+}
+
+/// What a package may hold. Sizes in bytes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The archive.
+    pub max_package_bytes: u64,
+    /// All its entries together, unpacked.
+    pub max_unpacked_bytes: u64,
+    /// Resources in a package.
+    pub max_resources: u64,
+    /// One definition.
+    pub max_definition_bytes: u64,
+    /// One attachment.
+    pub max_attachment_bytes: u64,
+    /// Unpacked to packed, for one entry, past its first MiB.
+    pub max_compression_ratio: u64,
+}
+
+/// Background work.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsConfig {
+    /// Jobs of a kind at once.
+    pub concurrency: usize,
+    /// A worker silent for this long has lost its job.
+    pub lease_seconds: u32,
+}
+
+const DEFAULTS: &str = include_str!("../config/default.toml");
+
+impl Config {
+    /// Reads defaults, the file if there is one, and the environment's variables.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key, a value of the wrong type: it is named.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut builder = Source::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+        }
+        let variables = Variables::with_prefix("FERRY")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("security.allowed_targets");
+        let source = builder.add_source(variables).build().map_err(|error| ConfigError(error.to_string()))?;
+        let config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// From TOML text over the defaults, without a file or variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let source = Source::builder()
+            .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+            .add_source(File::from_str(text, FileFormat::Toml))
+            .build()
+            .map_err(|error| ConfigError(error.to_string()))?;
+        let config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |reason: &str| Err(ConfigError(reason.to_owned()));
+        if self.environment.name.trim().is_empty() {
+            return refuse("environment.name must not be empty");
+        }
+        if self.database.max_connections < 2 {
+            return refuse("database.max_connections must be at least 2");
+        }
+        if self.jobs.concurrency == 0 || self.jobs.lease_seconds == 0 {
+            return refuse("jobs.concurrency and jobs.lease_seconds must be at least 1");
+        }
+        match self.storage.url.as_deref() {
+            Some(url) if !url.starts_with("file:///") => refuse("storage.url must be file:///absolute/path"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where package and attachment bytes rest.
+    pub fn store_root(&self) -> PathBuf {
+        match self.storage.url.as_deref().and_then(|url| url.strip_prefix("file://")) {
+            Some(path) => PathBuf::from(path),
+            None => self.storage.dir.join("store"),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Attachments: a path of a domain and the hash of its bytes.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use crate::domain::resource::Hash;
+
+use super::DbError;
+use super::copy::Rows;
+
+/// An attachment of a domain.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Of its bytes.
+    pub sha256: Hash,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// The attachments of a domain among some paths.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_paths(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    paths: &[String],
+) -> Result<HashMap<String, Attachment>, DbError> {
+    let found = sqlx::query!(
+        "select path, sha256, size from attachments where domain_id = $1 and path = any($2)",
+        domain_id,
+        paths
+    )
+    .fetch_all(connection)
+    .await?;
+    found
+        .into_iter()
+        .map(|row| {
+            let sha256 = Hash::from_slice(&row.sha256).ok_or(DbError::Corrupt("hash"))?;
+            Ok((row.path, Attachment { sha256, size: row.size as u64 }))
+        })
+        .collect()
+}
+
+/// Which of some hashes the store has, whoever's they are.
+///
+/// # Errors
+/// The database fails.
+pub async fn stored(connection: &mut PgConnection, hashes: &[Vec<u8>]) -> Result<Vec<Hash>, DbError> {
+    let found = sqlx::query_scalar!("select distinct sha256 from attachments where sha256 = any($1)", hashes);
+    Ok(found.fetch_all(connection).await?.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
+}
+
+/// Stages attachments that are to be written.
+///
+/// # Errors
+/// The database fails.
+pub async fn stage(connection: &mut PgConnection, new: &[(String, Hash, u64)]) -> Result<(), DbError> {
+    let mut rows = Rows::new("staged_attachments", &["path", "sha256", "size"]);
+    for (path, hash, size) in new {
+        rows.row().text(path).bytes(&hash.0).maybe_big(Some(*size as i64));
+    }
+    rows.send(connection).await
+}
+
+/// Gives the resources that name some paths the content hash that fits the bytes of now; `compute`
+/// makes it from type, name, directory, definition hash and attachments.
+///
+/// # Errors
+/// The database fails.
+pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths: &[String]) -> Result<(), DbError> {
+    let found = sqlx::query!(
+        r#"select r.id, r.type, r.name, r.directory, r.definition_hash, a.path, b.sha256 as "sha256?"
+         from resources r
+         join resource_attachments a on a.resource_id = r.id
+         left join attachments b on b.domain_id = a.domain_id and b.path = a.path
+         where r.id in (select resource_id from resource_attachments where domain_id = $1 and path = any($2))
+         order by r.id"#,
+        domain_id,
+        paths
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let (mut ids, mut hashes) = (Vec::new(), Vec::new());
+    for of_one in found.chunk_by(|a, b| a.id == b.id) {
+        let first = &of_one[0];
+        let definition = Hash::from_slice(&first.definition_hash).ok_or(DbError::Corrupt("hash"))?;
+        let attachments: Vec<_> =
+            of_one.iter().map(|row| (row.path.clone(), row.sha256.as_deref().and_then(Hash::from_slice))).collect();
+        let hash = crate::domain::resource::content_hash(
+            &first.r#type,
+            &first.name,
+            &first.directory,
+            &definition,
+            &attachments,
+        );
+        ids.push(first.id.clone());
+        hashes.push(hash.0.to_vec());
+    }
+    sqlx::query!(
+        "update resources r set content_hash = n.hash from unnest($1::text[], $2::bytea[]) as n(id, hash)
+         where r.id = n.id and r.content_hash <> n.hash",
+        &ids,
+        &hashes
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A resource of the domain that the user may read names the path.
+///
+/// # Errors
+/// The database fails.
+pub async fn is_named(connection: &mut PgConnection, domain_id: i32, path: &str) -> Result<bool, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from resource_attachments where domain_id = $1 and path = $2) as "named!""#,
+        domain_id,
+        path
+    );
+    Ok(found.fetch_one(connection).await?)
+}

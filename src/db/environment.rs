@@ -1,0 +1,177 @@
+//! The environment's own row, feature switches, licence limits, pinned source environments.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sqlx::PgConnection;
+
+use super::DbError;
+
+/// The environment's identity. Seeds are sealed with the secret key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Made once.
+    pub id: String,
+    /// Sealed, to tell whether a server has the right key.
+    pub key_check: String,
+    /// Sealed seed of the ed25519 key.
+    pub signing_seed: String,
+    /// Sealed seed of the X25519 key.
+    pub sealing_seed: String,
+    /// ed25519, base64.
+    pub public_key: String,
+    /// X25519, base64.
+    pub sealing_key: String,
+}
+
+/// The identity, if the database has one.
+///
+/// # Errors
+/// The database fails.
+pub async fn identity(connection: &mut PgConnection) -> Result<Option<Identity>, DbError> {
+    let found = sqlx::query_as!(
+        Identity,
+        "select id, key_check, signing_seed, sealing_seed, public_key, sealing_key from environment"
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// Keeps a new identity, unless another replica was first.
+///
+/// # Errors
+/// The database fails.
+pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into environment (id, key_check, signing_seed, sealing_seed, public_key, sealing_key)
+         values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
+        new.id,
+        new.key_check,
+        new.signing_seed,
+        new.sealing_seed,
+        new.public_key,
+        new.sealing_key
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The digests of the type files that hashes and references were derived with.
+///
+/// # Errors
+/// The database fails.
+pub async fn type_digests(connection: &mut PgConnection) -> Result<BTreeMap<String, String>, DbError> {
+    let found = sqlx::query_scalar!("select type_digests from environment").fetch_one(connection).await?;
+    serde_json::from_value(found).map_err(|_| DbError::Corrupt("type digest"))
+}
+
+/// Notes the digests that everything is derived with now.
+///
+/// # Errors
+/// The database fails.
+pub async fn keep_type_digests(
+    connection: &mut PgConnection,
+    digests: &BTreeMap<String, String>,
+) -> Result<(), DbError> {
+    sqlx::query!("update environment set type_digests = $1", serde_json::json!(digests)).execute(connection).await?;
+    Ok(())
+}
+
+/// Types whose feature switch is off.
+///
+/// # Errors
+/// The database fails.
+pub async fn disabled_features(connection: &mut PgConnection) -> Result<HashSet<String>, DbError> {
+    let found = sqlx::query_scalar!("select type from features where not enabled").fetch_all(connection).await?;
+    Ok(found.into_iter().collect())
+}
+
+/// Turns a feature switch.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_feature(connection: &mut PgConnection, kind: &str, enabled: bool) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into features (type, enabled) values ($1, $2) on conflict (type) do update set enabled = excluded.enabled",
+        kind,
+        enabled
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Sets or lifts a licence limit.
+///
+/// # Errors
+/// The database fails.
+pub async fn set_limit(connection: &mut PgConnection, kind: &str, limit: Option<i64>) -> Result<(), DbError> {
+    match limit {
+        Some(limit) => {
+            sqlx::query!(
+                "insert into license_limits (type, max_count) values ($1, $2)
+                 on conflict (type) do update set max_count = excluded.max_count",
+                kind,
+                limit
+            )
+            .execute(connection)
+            .await?
+        }
+        None => sqlx::query!("delete from license_limits where type = $1", kind).execute(connection).await?,
+    };
+    Ok(())
+}
+
+/// Licence limits with what is used of them, over the whole environment: type → (limit, used).
+///
+/// # Errors
+/// The database fails.
+pub async fn license(connection: &mut PgConnection) -> Result<BTreeMap<String, (u64, u64)>, DbError> {
+    let found = sqlx::query!(
+        r#"select l.type, l.max_count, (select count(*) from resources r where r.type = l.type) as "used!" from license_limits l"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| (row.r#type.clone(), (row.max_count as u64, row.used as u64))).collect())
+}
+
+/// Live resources per type, over the whole environment.
+///
+/// # Errors
+/// The database fails.
+pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>, DbError> {
+    let found =
+        sqlx::query!(r#"select type, count(*) as "used!" from resources group by type"#).fetch_all(connection).await?;
+    Ok(found.into_iter().map(|row| (row.r#type.clone(), row.used as u64)).collect())
+}
+
+/// Pins a source environment's key at its first import; returns the key that is pinned.
+///
+/// # Errors
+/// The database fails.
+pub async fn pin_source(
+    connection: &mut PgConnection,
+    id: &str,
+    name: &str,
+    kind: &str,
+    public_key: &str,
+) -> Result<String, DbError> {
+    let pinned = sqlx::query_scalar!(
+        "insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
+         on conflict (id) do update set name = excluded.name, kind = excluded.kind returning public_key",
+        id,
+        name,
+        kind,
+        public_key
+    );
+    Ok(pinned.fetch_one(connection).await?)
+}
+
+/// The key pinned for a source environment, if it was met before.
+///
+/// # Errors
+/// The database fails.
+pub async fn pinned_key(connection: &mut PgConnection, id: &str) -> Result<Option<String>, DbError> {
+    Ok(sqlx::query_scalar!("select public_key from source_environments where id = $1", id)
+        .fetch_optional(connection)
+        .await?)
+}

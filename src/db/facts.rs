@@ -1,0 +1,200 @@
+//! What a plan needs to know of the target, loaded set by set.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::PgConnection;
+
+use crate::domain::definition::Target;
+use crate::domain::import_plan::{Base, Entry, Existing, Facts, Options, Resolution, wanted_names};
+use crate::domain::resource::{Hash, ResourceId};
+use crate::domain::resource_type::Types;
+
+use super::{DbError, attachments, environment, graph, tombstones};
+
+/// Loads the facts for a plan of some entries from one source environment into one domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn load(
+    connection: &mut PgConnection,
+    types: &Types,
+    domain_id: i32,
+    source_environment: &str,
+    entries: &[Entry],
+    options: &Options,
+) -> Result<Facts, DbError> {
+    let own: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
+    let mut ids: HashSet<&str> = own.iter().map(String::as_str).collect();
+    let mut acyclic_from = Vec::new();
+    let mut by_name: HashSet<(&str, &str)> = HashSet::new();
+    for entry in entries {
+        for found in &entry.references {
+            let rule = types.get(&entry.type_key).and_then(|kind| kind.rules.get(found.rule as usize));
+            match (&found.target, rule) {
+                (Target::Id(id), rule) => {
+                    ids.insert(id.as_str());
+                    if rule.is_some_and(|rule| rule.acyclic) {
+                        acyclic_from.push(id.to_string());
+                    }
+                }
+                (Target::Name(name), Some(rule)) => {
+                    by_name.extend(rule.to.iter().map(|key| (key.as_str(), name.as_str())))
+                }
+                (Target::Name(_), None) => {}
+            }
+        }
+    }
+    for resolution in options.resolutions.values() {
+        if let Resolution::Map(target) = resolution {
+            ids.insert(target.as_str());
+        }
+    }
+    let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+    let mut facts = Facts { resources: resources(connection, domain_id, &ids).await?, ..Facts::default() };
+    facts.names = names(connection, domain_id, &wanted_names(entries, types, options)).await?;
+    facts.named = named(connection, domain_id, &by_name).await?;
+    if !options.change_ids {
+        facts.bases = bases(connection, domain_id, source_environment, &own).await?;
+        facts.tombstones = tombstones::by_ids(connection, domain_id, &own)
+            .await?
+            .iter()
+            .filter_map(|(id, _)| ResourceId::parse(id).ok())
+            .collect();
+        let children = tombstones::children_of(connection, domain_id, &own).await?;
+        facts.child_tombstones = children
+            .into_iter()
+            .filter_map(|(id, key, child)| Some((ResourceId::parse(&id).ok()?, key, child)))
+            .collect();
+    }
+    let paths: Vec<String> =
+        entries.iter().flat_map(|entry| &entry.attachments).map(|(path, _)| path.clone()).collect();
+    if !paths.is_empty() {
+        let found = attachments::by_paths(connection, domain_id, &paths).await?;
+        facts.attachments = found.into_iter().map(|(path, found)| (path, found.sha256)).collect();
+    }
+    if !acyclic_from.is_empty() {
+        facts.acyclic = graph::acyclic_edges(connection, domain_id, &acyclic_from).await?;
+    }
+    facts.disabled = environment::disabled_features(connection).await?;
+    facts.license = environment::license(connection).await?;
+    Ok(facts)
+}
+
+async fn resources(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<ResourceId, Existing>, DbError> {
+    let found = sqlx::query!(
+        r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash
+           from unnest($2::text[]) as wanted(id) join resources r on r.id = wanted.id"#,
+        domain_id,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    found
+        .into_iter()
+        .map(|row| {
+            let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
+            let content_hash = Hash::from_slice(&row.content_hash).ok_or(DbError::Corrupt("hash"))?;
+            Ok((
+                id,
+                Existing {
+                    here: row.here,
+                    type_key: row.r#type,
+                    name: row.name,
+                    directory: row.directory,
+                    content_hash,
+                },
+            ))
+        })
+        .collect()
+}
+
+/// Holders of some names, and of those that continue them with ` (`, which a rename must not choose.
+async fn names(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    keys: &[(String, String, String)],
+) -> Result<HashMap<(String, String, String), ResourceId>, DbError> {
+    let types: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
+    let scopes: Vec<String> = keys.iter().map(|key| key.1.clone()).collect();
+    let names: Vec<String> = keys.iter().map(|key| key.2.clone()).collect();
+    let found = sqlx::query!(
+        r#"select r.type, r.name_scope as "scope!", r.name, r.id
+           from unnest($2::text[], $3::text[], $4::text[]) as wanted(type, scope, name)
+           join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope
+            and (r.name = wanted.name)
+           union
+           select r.type, r.name_scope, r.name, r.id
+           from unnest($2::text[], $3::text[], $4::text[]) as wanted(type, scope, name)
+           join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope
+            and r.name >= wanted.name || ' (' and r.name < wanted.name || ' )'"#,
+        domain_id,
+        &types,
+        &scopes,
+        &names
+    )
+    .fetch_all(connection)
+    .await?;
+    found
+        .into_iter()
+        .filter_map(|row| Some((row.r#type?, row.scope, row.name?, row.id?)))
+        .map(|(kind, scope, name, id)| {
+            Ok(((kind, scope, name), ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource ID"))?))
+        })
+        .collect()
+}
+
+async fn named(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    wanted: &HashSet<(&str, &str)>,
+) -> Result<HashSet<(String, String)>, DbError> {
+    if wanted.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (types, names): (Vec<String>, Vec<String>) =
+        wanted.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).unzip();
+    let found = sqlx::query!(
+        "select r.type, r.name from unnest($2::text[], $3::text[]) as wanted(type, name)
+         join resources r on r.domain_id = $1 and r.type = wanted.type and r.name = wanted.name",
+        domain_id,
+        &types,
+        &names
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| (row.r#type, row.name)).collect())
+}
+
+async fn bases(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    source_environment: &str,
+    ids: &[String],
+) -> Result<HashMap<(ResourceId, ResourceId), Base>, DbError> {
+    let found = sqlx::query!(
+        "select b.source_id, b.source_hash, b.result_hash, b.remapping
+         from unnest($3::text[]) as wanted(id)
+         join import_bases b on b.domain_id = $1 and b.source_environment = $2 and b.source_id = wanted.id and b.target_id = wanted.id",
+        domain_id,
+        source_environment,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    found
+        .into_iter()
+        .map(|row| {
+            let id = ResourceId::parse(&row.source_id).map_err(|_| DbError::Corrupt("resource ID"))?;
+            let base = Base {
+                source_hash: Hash::from_slice(&row.source_hash).ok_or(DbError::Corrupt("hash"))?,
+                result_hash: Hash::from_slice(&row.result_hash).ok_or(DbError::Corrupt("hash"))?,
+                remapping: row.remapping,
+            };
+            Ok(((id.clone(), id), base))
+        })
+        .collect()
+}

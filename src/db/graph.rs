@@ -1,0 +1,193 @@
+//! The graph of references: edges for a closure, lineage, dependents, circles.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::PgConnection;
+
+use crate::domain::closure::Edge;
+use crate::domain::resource::ResourceId;
+use crate::domain::resource_type::{Kind, Types};
+
+use super::DbError;
+
+/// A reference with what it points to, if that is there.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Who refers.
+    pub from_id: String,
+    /// His type.
+    pub from_type: String,
+    /// Which rule of his type.
+    pub rule: i16,
+    /// The ID that the definition names.
+    pub to_id: Option<String>,
+    /// The name that it names instead.
+    pub to_name: Option<String>,
+    /// What is there: ID,
+    pub found_id: Option<String>,
+    /// type,
+    pub found_type: Option<String>,
+    /// and name.
+    pub found_name: Option<String>,
+}
+
+impl Found {
+    /// It points to something of a type that it may point to.
+    pub fn is_matched(&self, types: &Types) -> bool {
+        let rule = types.get(&self.from_type).and_then(|kind| kind.rules.get(self.rule as usize));
+        match (&self.found_type, rule) {
+            (Some(found), Some(rule)) => rule.to.contains(found),
+            _ => false,
+        }
+    }
+
+    /// The edge of a closure, if it is matched.
+    pub fn edge(&self, types: &Types) -> Option<Edge> {
+        let rule = types.get(&self.from_type)?.rules.get(self.rule as usize)?;
+        let to = ResourceId::parse(self.found_id.as_deref().filter(|_| self.is_matched(types))?).ok()?;
+        Some(Edge { from: ResourceId::parse(&self.from_id).ok()?, to, kind: rule.kind })
+    }
+}
+
+/// The references of some resources of a domain, in the order of their definitions.
+///
+/// # Errors
+/// The database fails.
+pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Found>, DbError> {
+    let found = sqlx::query_as!(
+        Found,
+        r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
+            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, coalesce(r.name, n.name) as found_name
+         from resource_references e
+         join resources f on f.id = e.from_id and f.domain_id = $1
+         left join resources r on r.id = e.to_id and r.domain_id = $1
+         left join lateral (
+            select id, type, name from resources
+            where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
+         ) n on true
+         where e.from_id = any($2) order by e.from_id, e.ordinal"#,
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// The references of a given kind (or any) that lead to some resources of a domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn referrers(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+    kind: Option<Kind>,
+) -> Result<Vec<Found>, DbError> {
+    let found = sqlx::query_as!(
+        Found,
+        r#"select e.from_id as "from_id!", f.type as "from_type!", e.rule as "rule!", e.to_id, e.to_name,
+            r.id as "found_id?", r.type as "found_type?", r.name as "found_name?"
+         from resources r
+         join lateral (
+            select from_id, rule, to_id, to_name, kind, ordinal from resource_references where to_id = r.id and domain_id = $1
+            union all
+            select from_id, rule, to_id, to_name, kind, ordinal from resource_references
+            where to_id is null and domain_id = $1 and to_type = r.type and to_name = r.name
+         ) e on $3::text is null or e.kind = $3
+         join resources f on f.id = e.from_id and f.domain_id = $1
+         where r.domain_id = $1 and r.id = any($2) order by e.from_id, e.ordinal"#,
+        domain_id,
+        ids,
+        kind.map(Kind::as_str)
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Every reference of a domain that is matched: for closures too large to walk level by level.
+///
+/// # Errors
+/// The database fails.
+pub async fn all_edges(connection: &mut PgConnection, types: &Types, domain_id: i32) -> Result<Vec<Edge>, DbError> {
+    let found = sqlx::query_as!(
+        Found,
+        r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
+            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, null::text as found_name
+         from resource_references e
+         join resources f on f.id = e.from_id and f.domain_id = $1
+         left join resources r on r.id = e.to_id and r.domain_id = $1
+         left join lateral (
+            select id, type from resources
+            where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
+         ) n on true
+         where e.domain_id = $1"#,
+        domain_id
+    );
+    Ok(found.fetch_all(connection).await?.iter().filter_map(|found| found.edge(types)).collect())
+}
+
+/// Type, name and directory of some resources of a domain, by ID.
+///
+/// # Errors
+/// The database fails.
+pub async fn nodes(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<BTreeMap<String, (String, String, String)>, DbError> {
+    let found = sqlx::query!(
+        "select id, type, name, directory from resources where domain_id = $1 and id = any($2)",
+        domain_id,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| (row.id, (row.r#type, row.name, row.directory))).collect())
+}
+
+/// Acyclic references of a domain that can be reached from some resources.
+///
+/// # Errors
+/// The database fails.
+pub async fn acyclic_edges(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    from: &[String],
+) -> Result<Vec<(ResourceId, ResourceId)>, DbError> {
+    let found = sqlx::query!(
+        r#"with recursive reached (id) as (
+            select unnest($2::text[]) collate "C"
+            union
+            select e.to_id from resource_references e join reached on e.from_id = reached.id
+            where e.acyclic and e.domain_id = $1 and e.to_id is not null
+         )
+         select distinct e.from_id, e.to_id as "to_id!" from resource_references e join reached on e.from_id = reached.id
+         where e.acyclic and e.domain_id = $1 and e.to_id is not null"#,
+        domain_id,
+        from
+    )
+    .fetch_all(connection)
+    .await?;
+    let parse = |row: (String, String)| Some((ResourceId::parse(&row.0).ok()?, ResourceId::parse(&row.1).ok()?));
+    Ok(found.into_iter().filter_map(|row| parse((row.from_id, row.to_id))).collect())
+}
+
+/// IDs of staged resources that have an acyclic reference.
+///
+/// # Errors
+/// The database fails.
+pub async fn staged_acyclic(connection: &mut PgConnection) -> Result<Vec<(String, i32)>, DbError> {
+    let found: Vec<(String, i32)> = sqlx::query_as(
+        "select distinct s.id, s.ordinal from staged_references e join staged_resources s on s.id = e.from_id where e.acyclic",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found)
+}
+
+/// Groups references by who refers.
+pub fn by_source(found: Vec<Found>) -> HashMap<String, Vec<Found>> {
+    let mut grouped: HashMap<String, Vec<Found>> = HashMap::new();
+    for one in found {
+        grouped.entry(one.from_id.clone()).or_default().push(one);
+    }
+    grouped
+}

@@ -1,0 +1,37 @@
+//! Locks of a domain: writers of single resources share it, an import holds it alone.
+
+use sqlx::PgConnection;
+
+use super::DbError;
+
+/// What an advisory lock is about; its first key.
+const CATALOGUE: i32 = 0x0f_e0;
+const ACYCLIC: i32 = 0x0f_e1;
+
+/// Shares the domain's catalogue until the transaction ends; waits at most 5 seconds.
+///
+/// # Errors
+/// [`DbError::Busy`] when an import holds it for longer.
+pub async fn share_catalogue(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query("set local lock_timeout = '5s'").execute(&mut *connection).await?;
+    sqlx::query!("select pg_advisory_xact_lock_shared($1, $2)", CATALOGUE, domain_id).execute(connection).await?;
+    Ok(())
+}
+
+/// Takes the domain's catalogue alone until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn hold_catalogue(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query!("select pg_advisory_xact_lock($1, $2)", CATALOGUE, domain_id).execute(connection).await?;
+    Ok(())
+}
+
+/// One writer of acyclic references at a time: two could close a circle together.
+///
+/// # Errors
+/// [`DbError::Busy`] after the lock time-out.
+pub async fn hold_acyclic(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query!("select pg_advisory_xact_lock($1, $2)", ACYCLIC, domain_id).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
+
+pub mod attachments;
+pub mod copy;
+pub mod domains;
+pub mod environment;
+pub mod facts;
+pub mod graph;
+pub mod import_entries;
+pub mod jobs;
+pub mod locks;
+pub mod merge;
+pub mod record_items;
+pub mod records;
+pub mod resources;
+pub mod staging;
+pub mod targets;
+pub mod tombstones;
+pub mod users;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+pub use sqlx::{Acquire, PgConnection, PgPool, Postgres, Transaction};
+
+/// What can go wrong in the database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// A named constraint was violated; the text is its name.
+    #[error("the constraint {0} was violated")]
+    Constraint(String),
+    /// A lock, a connection or a serialisable order could not be had in time: try again later.
+    #[error("the database is busy")]
+    Busy,
+    /// The worker has lost its job.
+    #[error("the job was taken over by another worker")]
+    Fenced,
+    /// What was stored cannot be read.
+    #[error("a stored {0} cannot be read")]
+    Corrupt(&'static str),
+    /// Anything else.
+    #[error("the database failed: {0}")]
+    Other(sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut => return Self::Busy,
+            sqlx::Error::Database(database) => {
+                if let (true, Some(name)) = (database.is_unique_violation(), database.constraint()) {
+                    return Self::Constraint(name.to_owned());
+                }
+                // lock_not_available, deadlock_detected, serialization_failure
+                if matches!(database.code().as_deref(), Some("55P03" | "40P01" | "40001")) {
+                    return Self::Busy;
+                }
+            }
+            _ => {}
+        }
+        Self::Other(error)
+    }
+}
+
+/// Connects, and brings the schema up to date under a lock, so that replicas may start together.
+///
+/// # Errors
+/// No connection, or a migration fails.
+pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, DbError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))
+        .connect_with(options(url)?)
+        .await?;
+    sqlx::migrate!().run(&pool).await.map_err(|error| DbError::Other(error.into()))?;
+    Ok(pool)
+}
+
+/// A connection of its own, outside the pool, with the staging tables.
+///
+/// # Errors
+/// No connection.
+pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
+    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&pool.connect_options()).await?;
+    staging::prepare(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Makes a database if it is not there yet; `url` names another database of the same server.
+///
+/// # Errors
+/// No connection, or no right to.
+pub async fn create_database(url: &str, name: &str) -> Result<(), DbError> {
+    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options(url)?).await?;
+    let there = sqlx::query_scalar!(r#"select exists (select from pg_database where datname = $1) as "there!""#, name)
+        .fetch_one(&mut connection)
+        .await?;
+    if !there {
+        let quoted = format!("create database \"{}\"", name.replace('"', "\"\""));
+        sqlx::query(sqlx::AssertSqlSafe(quoted)).execute(&mut connection).await?;
+    }
+    Ok(())
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, DbError> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("ferry").options([("timezone", "UTC")]))
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// It does not.
+pub async fn ping(pool: &PgPool) -> Result<(), DbError> {
+    sqlx::query("select 1").execute(pool).await?;
+    Ok(())
+}

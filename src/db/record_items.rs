@@ -1,0 +1,84 @@
+//! The items of records, in chunks of up to 500: one row each, so that a million of them cost 2,000 rows.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::DbError;
+
+/// Items in a chunk.
+pub const CHUNK: usize = 500;
+
+/// A chunk of items: JSON array text, and what a filter may find inside.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The place of its first item in the record.
+    pub first: i32,
+    /// A JSON array.
+    pub items: String,
+}
+
+/// A chunk to be written.
+#[derive(Debug, Default)]
+pub struct NewChunk {
+    /// The place of its first item in the record.
+    pub first: i32,
+    /// Methods that occur.
+    pub methods: Vec<String>,
+    /// Statuses that occur.
+    pub statuses: Vec<String>,
+    /// Types that occur.
+    pub types: Vec<String>,
+    /// A JSON array.
+    pub items: String,
+}
+
+/// Replaces all items of a record.
+///
+/// # Errors
+/// The database fails.
+pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[NewChunk]) -> Result<(), DbError> {
+    sqlx::query!("delete from record_items where record_id = $1", record_id).execute(&mut *connection).await?;
+    for chunk in chunks {
+        sqlx::query!(
+            "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)",
+            record_id,
+            chunk.first,
+            &chunk.methods,
+            &chunk.statuses,
+            &chunk.types,
+            chunk.items
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// The next chunks that may hold an item from a place on, of some status, method and type.
+///
+/// # Errors
+/// The database fails.
+pub async fn chunks(
+    connection: &mut PgConnection,
+    record_id: Uuid,
+    from: i32,
+    filter: (Option<&str>, Option<&str>, Option<&str>),
+    limit: i64,
+) -> Result<Vec<Chunk>, DbError> {
+    let (status, method, kind) = filter;
+    let found = sqlx::query_as!(
+        Chunk,
+        "select first, items from record_items
+         where record_id = $1 and first > $2 - 500
+            and ($3::text is null or $3 = any(statuses)) and ($4::text is null or $4 = any(methods))
+            and ($5::text is null or $5 = any(types))
+         order by first limit $6",
+        record_id,
+        from,
+        status,
+        method,
+        kind,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}

@@ -1,0 +1,290 @@
+//! Records: one row per export, import or online migration.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use crate::domain::failure::Warning;
+use crate::domain::outcome::Counts;
+use crate::domain::record::{Phase, RecordKind, RecordStatus};
+
+use super::DbError;
+
+/// A record.
+#[derive(Debug, Clone, FromRow)]
+pub struct Record {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Its domain, inside this database.
+    pub domain_id: i32,
+    /// Its domain's name.
+    pub domain: String,
+    /// [`RecordKind`] as text.
+    pub kind: String,
+    /// [`RecordStatus`] as text.
+    pub status: String,
+    /// [`Phase`] as text.
+    pub phase: Option<String>,
+    /// The package name.
+    pub name: String,
+    /// User name.
+    pub requested_by: String,
+    /// What the user chose.
+    pub options: Value,
+    /// Done so far.
+    pub progress_done: i64,
+    /// To be done.
+    pub progress_total: i64,
+    /// `resources` or `bytes`.
+    pub progress_unit: String,
+    /// [`Counts`].
+    pub counts: Value,
+    /// `{code, message, hint}`.
+    pub error: Option<Value>,
+    /// [`Warning`]s.
+    pub warnings: Value,
+    /// What is left to do by hand.
+    pub checklist: Value,
+    /// `{size, sha256, file_name, resources}`.
+    pub package: Option<Value>,
+    /// Where the package rests in the store.
+    pub package_key: Option<String>,
+    /// The package's manifest, entries apart.
+    pub manifest: Option<Value>,
+    /// Of the plan that is shown.
+    pub plan_digest: Option<String>,
+    /// The target of an online migration.
+    pub target_id: Option<Uuid>,
+    /// Its name.
+    pub target_name: Option<String>,
+    /// The name of the environment that an import comes from.
+    pub source_environment: Option<String>,
+    /// The import record at the target.
+    pub remote_record_id: Option<Uuid>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When a worker first took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+const SELECT: &str = "select r.*, d.name as domain from records r join domains d on d.id = r.domain_id";
+
+impl Record {
+    /// What it is about.
+    ///
+    /// # Errors
+    /// The row holds another word.
+    pub fn kind(&self) -> Result<RecordKind, DbError> {
+        RecordKind::parse(&self.kind).ok_or(DbError::Corrupt("record kind"))
+    }
+
+    /// Where it stands.
+    ///
+    /// # Errors
+    /// The row holds another word.
+    pub fn status(&self) -> Result<RecordStatus, DbError> {
+        RecordStatus::parse(&self.status).ok_or(DbError::Corrupt("record status"))
+    }
+}
+
+/// A record to be made.
+#[derive(Debug)]
+pub struct NewRecord<'a> {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Its domain.
+    pub domain_id: i32,
+    /// What it is about.
+    pub kind: RecordKind,
+    /// The package name.
+    pub name: &'a str,
+    /// User name.
+    pub requested_by: &'a str,
+    /// What the user chose.
+    pub options: Value,
+    /// The target of an online migration.
+    pub target: Option<(Uuid, &'a str)>,
+}
+
+/// Makes a record, queued.
+///
+/// # Errors
+/// The database fails.
+pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name)
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9)",
+        new.id,
+        new.domain_id,
+        new.kind.as_str(),
+        new.name,
+        new.requested_by,
+        new.options,
+        serde_json::json!(Counts::default()),
+        new.target.map(|(id, _)| id),
+        new.target.map(|(_, name)| name)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A record of a domain; `lock` holds its row until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" where r.domain_id = ").push_bind(domain_id).push(" and r.id = ").push_bind(id);
+    Ok(query.build_query_as().fetch_optional(connection).await?)
+}
+
+/// The same, and its row is held until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn lock(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query
+        .push(" where r.domain_id = ")
+        .push_bind(domain_id)
+        .push(" and r.id = ")
+        .push_bind(id)
+        .push(" for update of r");
+    Ok(query.build_query_as().fetch_optional(connection).await?)
+}
+
+/// What a list of records is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// In this state.
+    pub status: Option<String>,
+    /// Name, ID or target holds this text.
+    pub q: Option<String>,
+    /// Asked for by this user.
+    pub requested_by: Option<String>,
+    /// Made at or after.
+    pub from: Option<DateTime<Utc>>,
+    /// Made before.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// A page of a domain's records, newest first.
+///
+/// # Errors
+/// The database fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Record>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT);
+    query.push(" where r.domain_id = ").push_bind(domain_id);
+    for (column, value) in
+        [("r.kind", &filter.kind), ("r.status", &filter.status), ("r.requested_by", &filter.requested_by)]
+    {
+        if let Some(value) = value {
+            query.push(format!(" and {column} = ")).push_bind(value.clone());
+        }
+    }
+    if let Some(q) = &filter.q {
+        let pattern = format!("%{}%", super::resources::escape_like(q));
+        query.push(" and (r.name ilike ").push_bind(pattern.clone());
+        query.push(" or r.id::text ilike ").push_bind(pattern.clone());
+        query.push(" or r.target_name ilike ").push_bind(pattern).push(")");
+    }
+    if let Some(from) = filter.from {
+        query.push(" and r.created_at >= ").push_bind(from);
+    }
+    if let Some(to) = filter.to {
+        query.push(" and r.created_at < ").push_bind(to);
+    }
+    if let Some(before) = before {
+        query.push(" and r.id < ").push_bind(before);
+    }
+    query.push(" order by r.id desc limit ").push_bind(limit);
+    Ok(query.build_query_as().fetch_all(connection).await?)
+}
+
+/// Changes to a record; what is `None` stays.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Its state; a final one sets `finished_at`.
+    pub status: Option<RecordStatus>,
+    /// What it is doing.
+    pub phase: Option<Phase>,
+    /// (done, total, unit).
+    pub progress: Option<(u64, u64, &'static str)>,
+    /// Counts over its items.
+    pub counts: Option<Counts>,
+    /// A cause of the whole record, or none any more.
+    pub error: Option<Option<Value>>,
+    /// All its warnings.
+    pub warnings: Option<Vec<Warning>>,
+    /// What is left to do.
+    pub checklist: Option<Value>,
+    /// Its package.
+    pub package: Option<Value>,
+    /// Where it rests.
+    pub package_key: Option<String>,
+    /// Its manifest, entries apart.
+    pub manifest: Option<Value>,
+    /// What the user chose.
+    pub options: Option<Value>,
+    /// Of the plan that is shown.
+    pub plan_digest: Option<String>,
+    /// The environment that it comes from.
+    pub source_environment: Option<String>,
+    /// The record at the target.
+    pub remote_record_id: Option<Uuid>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// Changes a record.
+///
+/// # Errors
+/// The database fails.
+pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> Result<(), DbError> {
+    let mut query = QueryBuilder::<Postgres>::new("update records set id = id");
+    macro_rules! set {
+        ($($column:literal = $value:expr),+ $(,)?) => {
+            $(if let Some(value) = $value { query.push(concat!(", ", $column, " = ")).push_bind(value); })+
+        };
+    }
+    set!(
+        "status" = change.status.map(RecordStatus::as_str),
+        "phase" = change.phase.map(Phase::as_str),
+        "progress_done" = change.progress.map(|(done, ..)| done as i64),
+        "progress_total" = change.progress.map(|(_, total, _)| total as i64),
+        "progress_unit" = change.progress.map(|(.., unit)| unit),
+        "counts" = change.counts.map(|counts| serde_json::json!(counts)),
+        "error" = change.error,
+        "warnings" = change.warnings.map(|warnings| serde_json::json!(warnings)),
+        "checklist" = change.checklist,
+        "package" = change.package,
+        "package_key" = change.package_key,
+        "manifest" = change.manifest,
+        "options" = change.options,
+        "plan_digest" = change.plan_digest,
+        "source_environment" = change.source_environment,
+        "remote_record_id" = change.remote_record_id,
+        "name" = change.name,
+    );
+    if change.status.is_some_and(RecordStatus::is_final) {
+        query.push(", finished_at = clock_timestamp()");
+    }
+    if change.status == Some(RecordStatus::Running) {
+        query.push(", started_at = coalesce(started_at, clock_timestamp())");
+    }
+    query.push(" where id = ").push_bind(id);
+    query.build().execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,355 @@
+//! Live resources: reading, listing, deleting. Writing goes through staging and merge.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use super::DbError;
+
+/// A resource as it stands, definition apart.
+#[derive(Debug, Clone, FromRow)]
+pub struct ResourceRow {
+    /// Its ID.
+    pub id: String,
+    /// Its type.
+    #[sqlx(rename = "type")]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// JSON text, secrets sealed.
+    pub definition: String,
+    /// 32 bytes.
+    pub content_hash: Vec<u8>,
+    /// User name.
+    pub owner: String,
+    /// Counts up with each change.
+    pub revision: i64,
+    /// When it was made here.
+    pub created_at: DateTime<Utc>,
+    /// When it was changed here.
+    pub updated_at: DateTime<Utc>,
+    /// By whom.
+    pub updated_by: String,
+    /// The import that last wrote it.
+    pub imported_record: Option<Uuid>,
+    /// From which environment.
+    pub imported_from: Option<String>,
+    /// When.
+    pub imported_at: Option<DateTime<Utc>>,
+}
+
+const COLUMNS: &str = "id, type, name, directory, definition::text as definition, content_hash, owner, revision, created_at, \
+    updated_at, updated_by, imported_record, imported_from, imported_at";
+
+/// What a list is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this type.
+    pub kind: Option<String>,
+    /// Name or ID holds this text, in any case.
+    pub q: Option<String>,
+    /// In this directory or below.
+    pub directory: Option<String>,
+    /// Of this owner.
+    pub owner: Option<String>,
+    /// Changed at or after.
+    pub updated_since: Option<DateTime<Utc>>,
+}
+
+/// What a list is ordered by; IDs break ties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// By ID.
+    Id,
+    /// By name.
+    Name,
+    /// By time of change.
+    UpdatedAt,
+}
+
+/// Where a page begins: after this key and ID.
+#[derive(Debug, Clone)]
+pub struct After {
+    /// The sort key as text; empty when sorting by ID.
+    pub key: String,
+    /// The ID.
+    pub id: String,
+}
+
+/// A page of a domain's resources.
+///
+/// # Errors
+/// The database fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    filter: &Filter,
+    (sort, descending): (Sort, bool),
+    after: Option<&After>,
+    limit: i64,
+) -> Result<Vec<ResourceRow>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources where domain_id = "));
+    query.push_bind(domain_id);
+    narrow(&mut query, filter);
+    let column = match sort {
+        Sort::Id => "id",
+        Sort::Name => "name",
+        Sort::UpdatedAt => "updated_at",
+    };
+    let (compare, order) = if descending { ("<", "desc") } else { (">", "asc") };
+    if let Some(after) = after {
+        match sort {
+            Sort::Id => query.push(format!(" and id {compare} ")).push_bind(&after.id),
+            Sort::Name => query
+                .push(format!(" and (name, id) {compare} ("))
+                .push_bind(&after.key)
+                .push(", ")
+                .push_bind(&after.id)
+                .push(")"),
+            Sort::UpdatedAt => query
+                .push(format!(" and (updated_at, id) {compare} ("))
+                .push_bind(&after.key)
+                .push("::timestamptz, ")
+                .push_bind(&after.id)
+                .push(")"),
+        };
+    }
+    let tie = if sort == Sort::Id { String::new() } else { format!(", id {order}") };
+    query.push(format!(" order by {column} {order}{tie} limit ")).push_bind(limit);
+    Ok(query.build_query_as().fetch_all(connection).await?)
+}
+
+fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    if let Some(kind) = &filter.kind {
+        query.push(" and type = ").push_bind(kind.clone());
+    }
+    if let Some(q) = &filter.q {
+        let pattern = format!("%{}%", escape_like(q));
+        query.push(" and (name ilike ").push_bind(pattern.clone()).push(" or id ilike ").push_bind(pattern).push(")");
+    }
+    if let Some(directory) = filter.directory.as_ref().filter(|directory| *directory != "/") {
+        let below = format!("{}/%", escape_like(directory));
+        query
+            .push(" and (directory = ")
+            .push_bind(directory.clone())
+            .push(" or directory like ")
+            .push_bind(below)
+            .push(")");
+    }
+    if let Some(owner) = &filter.owner {
+        query.push(" and owner = ").push_bind(owner.clone());
+    }
+    if let Some(since) = filter.updated_since {
+        query.push(" and updated_at >= ").push_bind(since);
+    }
+}
+
+pub(super) fn escape_like(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+/// One resource of a domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: &str) -> Result<Option<ResourceRow>, DbError> {
+    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources where domain_id = "));
+    query.push_bind(domain_id).push(" and id = ").push_bind(id);
+    Ok(query.build_query_as().fetch_optional(connection).await?)
+}
+
+/// What stands under an ID, in whatever domain.
+#[derive(Debug, Clone)]
+pub struct Current {
+    /// Its ID.
+    pub id: String,
+    /// Its domain.
+    pub domain_id: i32,
+    /// Its type.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// JSON text, secrets sealed.
+    pub definition: String,
+    /// Counts up with each change.
+    pub revision: i64,
+    /// User name.
+    pub owner: String,
+}
+
+/// What stands under some IDs, locked until the transaction ends. For writers.
+///
+/// # Errors
+/// The database fails, or [`DbError::Busy`].
+pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<Current>, DbError> {
+    let found = sqlx::query_as!(
+        Current,
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
+           from resources where id = any($1) order by id for update"#,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// The definitions and revisions of some resources of a domain, to keep their secrets and
+/// environment-specific values.
+///
+/// # Errors
+/// The database fails.
+pub async fn current(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Current>, DbError> {
+    let found = sqlx::query_as!(
+        Current,
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
+           from resources where domain_id = $1 and id = any($2)"#,
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Revisions of some resources of a domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn revisions_of(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<(String, i64)>, DbError> {
+    let found =
+        sqlx::query!("select id, revision from resources where domain_id = $1 and id = any($2)", domain_id, ids);
+    Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.revision)).collect())
+}
+
+/// IDs of a domain's resources that a selection names by type, directory or time; all without any.
+///
+/// # Errors
+/// The database fails.
+pub async fn select(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    types: &[String],
+    directories: &[String],
+    changed_since: Option<DateTime<Utc>>,
+) -> Result<Vec<String>, DbError> {
+    let below: Vec<String> =
+        directories.iter().map(|directory| format!("{}/%", escape_like(directory.trim_end_matches('/')))).collect();
+    let found = sqlx::query_scalar!(
+        "select id from resources where domain_id = $1
+            and (cardinality($2::text[]) = 0 or type = any($2))
+            and (cardinality($3::text[]) = 0 or directory = any($3) or directory like any($4))
+            and ($5::timestamptz is null or updated_at >= $5)",
+        domain_id,
+        types,
+        directories,
+        &below,
+        changed_since
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Deletes a resource: its last version goes into the history, a tombstone stays.
+///
+/// # Errors
+/// The database fails.
+pub async fn delete(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    id: &str,
+    username: &str,
+    children: &[(String, String)],
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into resource_history (resource_id, revision, domain_id, type, name, directory, definition, definition_hash,
+            content_hash, owner, updated_at, updated_by, record_id, imported_record, imported_from, imported_at, superseded_at)
+         select id, revision, domain_id, type, name, directory, definition, definition_hash, content_hash, owner, updated_at,
+            updated_by, record_id, imported_record, imported_from, imported_at, now()
+         from resources where domain_id = $1 and id = $2",
+        domain_id,
+        id
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision)
+         insert into tombstones (domain_id, resource_id, type, revision, children, deleted_by)
+         select $1, id, type, revision, $3, $4 from gone
+         on conflict (domain_id, resource_id) do update set type = excluded.type, revision = excluded.revision,
+            children = excluded.children, deleted_at = now(), deleted_by = excluded.deleted_by",
+        domain_id,
+        id,
+        serde_json::json!(children),
+        username
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!("delete from resource_references where from_id = $1", id).execute(&mut *connection).await?;
+    sqlx::query!("delete from resource_attachments where resource_id = $1", id).execute(connection).await?;
+    Ok(())
+}
+
+/// A version of a resource.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    /// Counts up with each change.
+    pub revision: i64,
+    /// By whom.
+    pub updated_by: String,
+    /// When.
+    pub updated_at: DateTime<Utc>,
+    /// By which import.
+    pub record_id: Option<Uuid>,
+    /// 32 bytes.
+    pub content_hash: Vec<u8>,
+}
+
+/// A page of a resource's versions, newest first, from below a revision.
+///
+/// # Errors
+/// The database fails.
+pub async fn revisions(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    id: &str,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Revision>, DbError> {
+    let found = sqlx::query_as!(
+        Revision,
+        r#"select revision as "revision!", updated_by as "updated_by!", updated_at as "updated_at!", record_id, content_hash as "content_hash!"
+         from (
+            select revision, updated_by, updated_at, record_id, content_hash from resources where domain_id = $1 and id = $2
+            union all
+            select revision, updated_by, updated_at, record_id, content_hash from resource_history where domain_id = $1 and resource_id = $2
+         ) all_of_them where revision < $3 order by revision desc limit $4"#,
+        domain_id,
+        id,
+        before,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Staged resources whose name is taken by another resource, or wanted twice: (ordinal, type, name).
+///
+/// # Errors
+/// The database fails.
+pub async fn staged_clash(
+    connection: &mut PgConnection,
+    domain_id: i32,
+) -> Result<Option<(i32, String, String)>, DbError> {
+    let found: Option<(i32, String, String)> = sqlx::query_as(
+        "select s.ordinal, s.type, s.name from staged_resources s where s.name_scope is not null and exists (
+            select from resources r where r.domain_id = $1 and r.type = s.type and r.name_scope = s.name_scope
+                and r.name = s.name and r.id <> s.id)
+         order by s.ordinal limit 1",
+    )
+    .bind(domain_id)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found)
+}

@@ -1,0 +1,290 @@
+//! Users and their tokens. A token is kept as its hash.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::DbError;
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// His ID.
+    pub id: Uuid,
+    /// His domain, inside this database.
+    pub domain_id: i32,
+    /// His domain's name.
+    pub domain: String,
+    /// His name, unique in the domain.
+    pub username: String,
+    /// A built-in role.
+    pub role: String,
+    /// When he was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A token, as a list shows it.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Its ID.
+    pub id: Uuid,
+    /// What its owner calls it.
+    pub name: String,
+    /// Narrower than the user's, if any.
+    pub permissions: Option<Vec<String>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// The user of a token that has not expired, with the token's own permissions.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_token(
+    connection: &mut PgConnection,
+    hash: &[u8],
+) -> Result<Option<(User, Option<Vec<String>>)>, DbError> {
+    let found = sqlx::query!(
+        "with used as (
+            update tokens set last_used_at = clock_timestamp()
+            where hash = $1 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
+         )
+         select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at, t.permissions
+         from tokens t join users u on u.id = t.user_id join domains d on d.id = u.domain_id
+         where t.hash = $1 and (t.expires_at is null or t.expires_at > clock_timestamp())",
+        hash
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|row| {
+        let user = User {
+            id: row.id,
+            domain_id: row.domain_id,
+            domain: row.domain,
+            username: row.username,
+            role: row.role,
+            created_at: row.created_at,
+        };
+        (user, row.permissions)
+    }))
+}
+
+/// A user by domain and name.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<Option<User>, DbError> {
+    let found = sqlx::query_as!(
+        User,
+        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
+         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.username = $2",
+        domain_id,
+        username
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// A user by ID, in one domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<User>, DbError> {
+    let found = sqlx::query_as!(
+        User,
+        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
+         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.id = $2",
+        domain_id,
+        id
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// A page of a domain's users, by name.
+///
+/// # Errors
+/// The database fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<User>, DbError> {
+    let found = sqlx::query_as!(
+        User,
+        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
+         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.username > $2
+         order by u.username limit $3",
+        domain_id,
+        after,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Which of some names are users of a domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn existing_names(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    names: &[String],
+) -> Result<Vec<String>, DbError> {
+    let found =
+        sqlx::query_scalar!("select username from users where domain_id = $1 and username = any($2)", domain_id, names);
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Makes a user.
+///
+/// # Errors
+/// [`DbError::Constraint`] `users_unique_name`.
+pub async fn insert(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    username: &str,
+    role: &str,
+    password_hash: Option<&str>,
+) -> Result<Uuid, DbError> {
+    let id = Uuid::now_v7();
+    sqlx::query!(
+        "insert into users (id, domain_id, username, role, password_hash) values ($1, $2, $3, $4, $5)",
+        id,
+        domain_id,
+        username,
+        role,
+        password_hash
+    )
+    .execute(connection)
+    .await?;
+    Ok(id)
+}
+
+/// Makes the user of the configuration's token, or leaves him as he is.
+///
+/// # Errors
+/// The database fails.
+pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Result<Uuid, DbError> {
+    let id = sqlx::query_scalar!(
+        "insert into users (id, domain_id, username, role) values ($1, $2, 'admin', 'admin')
+         on conflict (domain_id, username) do update set role = 'admin' returning id",
+        Uuid::now_v7(),
+        domain_id
+    );
+    Ok(id.fetch_one(connection).await?)
+}
+
+/// Changes a user's role or password; false: no such user in the domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn update(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    id: Uuid,
+    role: Option<&str>,
+    password_hash: Option<&str>,
+) -> Result<bool, DbError> {
+    let done = sqlx::query!(
+        "update users set role = coalesce($3, role), password_hash = coalesce($4, password_hash) where domain_id = $1 and id = $2",
+        domain_id,
+        id,
+        role,
+        password_hash
+    );
+    Ok(done.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Removes a user and his tokens; false: no such user in the domain.
+///
+/// # Errors
+/// The database fails.
+pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<bool, DbError> {
+    let done = sqlx::query!("delete from users where domain_id = $1 and id = $2", domain_id, id);
+    Ok(done.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Keeps a token.
+///
+/// # Errors
+/// [`DbError::Constraint`] `tokens_unique_hash`.
+pub async fn insert_token(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    name: &str,
+    hash: &[u8],
+    permissions: Option<&[String]>,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<Token, DbError> {
+    let made = sqlx::query_as!(
+        Token,
+        "insert into tokens (id, user_id, name, hash, permissions, expires_at) values ($1, $2, $3, $4, $5, $6)
+         returning id, name, permissions, created_at, expires_at, last_used_at",
+        Uuid::now_v7(),
+        user_id,
+        name,
+        hash,
+        permissions,
+        expires_at
+    );
+    Ok(made.fetch_one(connection).await?)
+}
+
+/// Replaces the configuration's token of a user: one of that name, with that hash.
+///
+/// # Errors
+/// The database fails.
+pub async fn replace_token(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    name: &str,
+    hash: &[u8],
+) -> Result<(), DbError> {
+    sqlx::query!("delete from tokens where user_id = $1 and name = $2 and hash <> $3", user_id, name, hash)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "insert into tokens (id, user_id, name, hash) values ($1, $2, $3, $4) on conflict (hash) do nothing",
+        Uuid::now_v7(),
+        user_id,
+        name,
+        hash
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A page of a user's tokens, oldest first.
+///
+/// # Errors
+/// The database fails.
+pub async fn tokens(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Token>, DbError> {
+    let found = sqlx::query_as!(
+        Token,
+        "select id, name, permissions, created_at, expires_at, last_used_at from tokens
+         where user_id = $1 and id > $2 order by id limit $3",
+        user_id,
+        after,
+        limit
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Revokes a token; false: the user has no such token.
+///
+/// # Errors
+/// The database fails.
+pub async fn delete_token(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, DbError> {
+    let done = sqlx::query!("delete from tokens where user_id = $1 and id = $2", user_id, id);
+    Ok(done.execute(connection).await?.rows_affected() > 0)
+}
