@@ -1,7 +1,8 @@
 -- The catalogue. `resources` holds live resources only; an ID is unique in the whole environment.
 -- lz4 makes COPY into jsonb 1.4 times faster than the default for 8 % more space.
 -- `name_scope` is the directory, the empty string (unique in the domain) or null (names may repeat);
--- the constraint is deferred because resources may swap names inside one import.
+-- the constraint is deferred because resources may swap names inside one import. `children` holds what
+-- the type file calls children, as [key, id] pairs, so that nobody parses a definition to find them.
 create table resources (
     id text collate "C" primary key,
     domain_id integer not null references domains,
@@ -12,6 +13,7 @@ create table resources (
     definition jsonb compression lz4 not null,
     definition_hash bytea not null,
     content_hash bytea not null,
+    children jsonb not null default '[]',
     owner text not null,
     revision bigint not null,
     created_at timestamptz not null,

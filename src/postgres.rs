@@ -86,10 +86,7 @@ impl Postgres {
             drop(fs::remove_dir(&cluster.socket_folder));
         });
         let keeper = Some((hold, keeper.map_err(refused("supervise", dir))?));
-        let postgres = Postgres {
-            socket_folder,
-            keeper,
-        };
+        let postgres = Postgres { socket_folder, keeper };
         let silence = |gone| refused("supervise", dir)(io::Error::other(gone));
         launched.recv().map_err(silence)??;
         Ok(postgres)
@@ -228,8 +225,7 @@ impl Cluster {
     fn make_folder(&self, path: &Path) -> Result<(), PostgresError> {
         drop(fs::remove_dir_all(path));
         let made = DirBuilder::new().mode(0o700).create(path);
-        made.and_then(|()| lchown(path, Some(self.owner.0), Some(self.owner.1)))
-            .map_err(refused("create", path))
+        made.and_then(|()| lchown(path, Some(self.owner.0), Some(self.owner.1))).map_err(refused("create", path))
     }
 
     fn failure(&self, program: &'static str) -> PostgresError {

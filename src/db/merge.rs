@@ -46,7 +46,7 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     let updated = sqlx::query(
         "update resources r set type = s.type, name = s.name, directory = s.directory, name_scope = s.name_scope,
             definition = s.definition, definition_hash = s.definition_hash, content_hash = s.content_hash,
-            revision = r.revision + 1, updated_at = now(), updated_by = $2, record_id = $3,
+            children = s.children, revision = r.revision + 1, updated_at = now(), updated_by = $2, record_id = $3,
             imported_record = coalesce($3, r.imported_record), imported_from = coalesce($4, r.imported_from),
             imported_at = case when $3 is null then r.imported_at else now() end
          from staged_resources s
@@ -64,10 +64,10 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     }
     sqlx::query(
         "insert into resources (id, domain_id, type, name, directory, name_scope, definition, definition_hash,
-            content_hash, owner, revision, created_at, updated_at, updated_by, record_id, imported_record,
+            content_hash, children, owner, revision, created_at, updated_at, updated_by, record_id, imported_record,
             imported_from, imported_at)
          select s.id, $1, s.type, s.name, s.directory, s.name_scope, s.definition, s.definition_hash, s.content_hash,
-            s.owner, coalesce(t.revision, 0) + 1, now(), now(), $2, $3, $3, $4, case when $3 is null then null else now() end
+            s.children, s.owner, coalesce(t.revision, 0) + 1, now(), now(), $2, $3, $3, $4, case when $3 is null then null else now() end
          from staged_resources s left join tombstones t on t.resource_id = s.id and t.domain_id = $1
          where s.base_revision is null
          order by s.ordinal",

@@ -179,6 +179,8 @@ pub struct Current {
     pub revision: i64,
     /// User name.
     pub owner: String,
+    /// `[key, id]` pairs.
+    pub children: serde_json::Value,
 }
 
 /// What stands under some IDs, locked until the transaction ends. For writers.
@@ -188,7 +190,7 @@ pub struct Current {
 pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner, children
            from resources where id = any($1) order by id for update"#,
         ids
     );
@@ -203,7 +205,7 @@ pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<C
 pub async fn current(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner, children
            from resources where domain_id = $1 and id = any($2)"#,
         domain_id,
         ids
@@ -256,13 +258,7 @@ pub async fn select(
 ///
 /// # Errors
 /// The database fails.
-pub async fn delete(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    id: &str,
-    username: &str,
-    children: &[(String, String)],
-) -> Result<(), DbError> {
+pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: &str, username: &str) -> Result<(), DbError> {
     sqlx::query!(
         "insert into resource_history (resource_id, revision, domain_id, type, name, directory, definition, definition_hash,
             content_hash, owner, updated_at, updated_by, record_id, imported_record, imported_from, imported_at, superseded_at)
@@ -275,14 +271,13 @@ pub async fn delete(
     .execute(&mut *connection)
     .await?;
     sqlx::query!(
-        "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision)
+        "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision, children)
          insert into tombstones (domain_id, resource_id, type, revision, children, deleted_by)
-         select $1, id, type, revision, $3, $4 from gone
+         select $1, id, type, revision, children, $3 from gone
          on conflict (domain_id, resource_id) do update set type = excluded.type, revision = excluded.revision,
             children = excluded.children, deleted_at = now(), deleted_by = excluded.deleted_by",
         domain_id,
         id,
-        serde_json::json!(children),
         username
     )
     .execute(&mut *connection)

@@ -17,7 +17,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
         create temporary table if not exists staged_resources (
             ordinal integer not null, id text collate "C" not null, type text not null, name text collate "C" not null,
             directory text collate "C" not null, name_scope text collate "C", definition jsonb not null,
-            definition_hash bytea not null, content_hash bytea not null, owner text not null,
+            definition_hash bytea not null, content_hash bytea not null, children jsonb not null, owner text not null,
             base_revision bigint
         ) on commit delete rows;
         create temporary table if not exists staged_references (
@@ -65,6 +65,8 @@ pub struct StagedResource<'a> {
     pub owner: &'a str,
     /// The revision that it replaces; none when it is new.
     pub base_revision: Option<i64>,
+    /// (which of the type's `[[child]]`, ID).
+    pub children: &'a [(u16, String)],
     /// Its references.
     pub references: &'a [Reference],
     /// The paths that it names.
@@ -90,6 +92,7 @@ impl Default for Staged {
             "definition",
             "definition_hash",
             "content_hash",
+            "children",
             "owner",
             "base_revision",
         ];
@@ -116,6 +119,7 @@ impl Staged {
             .json(found.definition)
             .bytes(&found.definition_hash.0)
             .bytes(&found.content_hash.0)
+            .json(&found.kind.child_pairs(found.children))
             .text(found.owner)
             .maybe_big(found.base_revision);
         self.add_edges(found.id, found.kind, found.references, found.attachments);

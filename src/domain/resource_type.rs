@@ -163,6 +163,15 @@ impl ResourceType {
         }
     }
 
+    /// Children as `[key, id]` pairs, in JSON.
+    pub fn child_pairs(&self, children: &[(u16, String)]) -> Vec<u8> {
+        let pairs: Vec<(&str, &str)> = children
+            .iter()
+            .filter_map(|(rule, id)| Some((self.children.get(*rule as usize)?.key.as_str(), id.as_str())))
+            .collect();
+        serde_json::to_vec(&pairs).unwrap_or_default()
+    }
+
     /// The definition can hold what must be left out or kept apart.
     pub fn has_slots(&self) -> bool {
         !self.secrets.is_empty() || !self.environment_specific.is_empty()

@@ -1,0 +1,187 @@
+//! What every request and every job has at hand: settings, database, store, types, keys.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use secrecy::ExposeSecret;
+
+use crate::config::{Config, ConfigError};
+use crate::db::environment::{Identity, identity, keep_identity};
+use crate::db::{self, DbError, PgPool};
+use crate::domain::permission::DEFAULT_DOMAIN;
+use crate::domain::resource_type::{TypeError, Types};
+use crate::package::reader::Limits;
+use crate::secrets::{self, Sealer, SecretError, Signer25519};
+use crate::store::{Store, StoreError};
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A type file.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A file or an address.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+}
+
+/// What every request and every job has at hand.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub pool: PgPool,
+    /// Package and attachment bytes.
+    pub store: Store,
+    /// The resource types.
+    pub types: Arc<Types>,
+    /// Seals secrets at rest.
+    pub sealer: Sealer,
+    /// Signs packages.
+    pub signer: Signer25519,
+    /// Who this environment is.
+    pub identity: Identity,
+}
+
+/// The types that are compiled in: (file, text).
+const BUILT_IN: [(&str, &str); 12] = [
+    ("application.toml", include_str!("../config/resource-types/application.toml")),
+    ("card.toml", include_str!("../config/resource-types/card.toml")),
+    ("color_theme.toml", include_str!("../config/resource-types/color_theme.toml")),
+    ("custom_map.toml", include_str!("../config/resource-types/custom_map.toml")),
+    ("data_account.toml", include_str!("../config/resource-types/data_account.toml")),
+    ("data_visualization_wall.toml", include_str!("../config/resource-types/data_visualization_wall.toml")),
+    ("dataset.toml", include_str!("../config/resource-types/dataset.toml")),
+    ("etl.toml", include_str!("../config/resource-types/etl.toml")),
+    ("global_parameter.toml", include_str!("../config/resource-types/global_parameter.toml")),
+    ("offline_dev_task.toml", include_str!("../config/resource-types/offline_dev_task.toml")),
+    ("page.toml", include_str!("../config/resource-types/page.toml")),
+    ("visualization_plugin.toml", include_str!("../config/resource-types/visualization_plugin.toml")),
+];
+
+impl App {
+    /// Connects, migrates, checks the key, makes what is made once.
+    ///
+    /// # Errors
+    /// Why the server cannot start.
+    pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
+        let types = Arc::new(load_types(&config)?);
+        let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;
+        let sealer = Sealer::from_base64(&secret_key(&config)?)?;
+        let pool = db::connect(database_url, config.database.max_connections).await?;
+        let mut connection = pool.acquire().await.map_err(DbError::from)?;
+        let (identity, signer) = own_identity(&mut connection, &sealer).await?;
+        ensure_admin(&mut connection, &config).await?;
+        drop(connection);
+        Ok(Self { config, pool, store, types, sealer, signer, identity })
+    }
+
+    /// What a package may hold here.
+    pub fn limits(&self) -> Limits {
+        let limits = &self.config.limits;
+        Limits {
+            max_unpacked_bytes: limits.max_unpacked_bytes,
+            max_resources: limits.max_resources,
+            max_definition_bytes: limits.max_definition_bytes,
+            max_attachment_bytes: limits.max_attachment_bytes,
+            max_compression_ratio: limits.max_compression_ratio,
+        }
+    }
+}
+
+/// The types of an environment: those compiled in, then those of its folder.
+///
+/// # Errors
+/// The file, the key and the reason.
+pub fn load_types(config: &Config) -> Result<Types, StartError> {
+    let mut own = Vec::new();
+    if let Some(folder) = &config.server.resource_types_dir {
+        let failed = |error| StartError::Io(format!("server.resource_types_dir {}", folder.display()), error);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                own.push((path.display().to_string(), std::fs::read_to_string(&path).map_err(failed)?));
+            }
+        }
+        own.sort();
+    }
+    let files = BUILT_IN.into_iter().chain(own.iter().map(|(file, text)| (file.as_str(), text.as_str())));
+    Ok(Types::compile(files)?)
+}
+
+/// The configured key, or one made once under the storage folder, readable by us alone.
+fn secret_key(config: &Config) -> Result<String, StartError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(key) = &config.security.secret_key {
+        return Ok(key.expose_secret().to_owned());
+    }
+    let path = config.storage.dir.join("secret.key");
+    let failed = |error| StartError::Io(path.display().to_string(), error);
+    std::fs::create_dir_all(&config.storage.dir).map_err(failed)?;
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let key = BASE64.encode(*secrets::random::<32>()?);
+            file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::read_to_string(&path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The environment's identity, made at the very first start; refuses a key that does not open it.
+async fn own_identity(
+    connection: &mut db::PgConnection,
+    sealer: &Sealer,
+) -> Result<(Identity, Signer25519), StartError> {
+    if identity(connection).await?.is_none() {
+        let (signing, sealing) = (secrets::random::<32>()?, secrets::random::<32>()?);
+        let new = Identity {
+            id: uuid::Uuid::new_v4().to_string(),
+            key_check: sealer.seal("key_check", b"ferry")?,
+            signing_seed: sealer.seal("signing_seed", signing.as_ref())?,
+            sealing_seed: sealer.seal("sealing_seed", sealing.as_ref())?,
+            public_key: Signer25519::from_seed(&signing).public_key(),
+            sealing_key: secrets::sealing_key(&sealing),
+        };
+        keep_identity(connection, &new).await?;
+    }
+    let found = identity(connection).await?.ok_or(DbError::Corrupt("identity"))?;
+    sealer.open("key_check", &found.key_check)?;
+    let seed = sealer.open("signing_seed", &found.signing_seed)?;
+    let seed: &[u8; 32] = seed.as_slice().try_into().map_err(|_| SecretError::WrongKey)?;
+    let signer = Signer25519::from_seed(seed);
+    Ok((found, signer))
+}
+
+/// The user `admin` of domain `default`, with the configured token and password.
+async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Result<(), StartError> {
+    let domain = db::domains::by_name(connection, DEFAULT_DOMAIN).await?.ok_or(DbError::Corrupt("domain"))?;
+    let admin = db::users::ensure_admin(connection, domain.id).await?;
+    if let Some(token) = &config.security.admin_token {
+        let hash = secrets::token_hash(token.expose_secret());
+        db::users::replace_token(connection, admin, "configuration", &hash.0).await?;
+    }
+    if let Some(password) = &config.security.admin_password {
+        let hash = secrets::password_hash(password.expose_secret())?;
+        db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! Reading a package. Nothing that the archive declares is trusted: not a size, not a name, not an order.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use zip::{CompressionMethod, ZipArchive};
+
+use crate::domain::manifest::{EntryInfo, FORMAT, Manifest, PRODUCT};
+use crate::domain::resource::Hash;
+
+use super::signature::{self, Verify};
+use super::{INDEX, MANIFEST, PackageError, SIGNATURE, attachment_name, shard_name};
+
+/// What a package may hold; sizes in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// All entries together, unpacked.
+    pub max_unpacked_bytes: u64,
+    /// Resources.
+    pub max_resources: u64,
+    /// One definition.
+    pub max_definition_bytes: u64,
+    /// One attachment.
+    pub max_attachment_bytes: u64,
+    /// Unpacked to packed, for one entry, past its first MiB.
+    pub max_compression_ratio: u64,
+}
+
+/// Largest manifest, in bytes.
+const MAX_MANIFEST: u64 = 256 * 1024 * 1024;
+/// Largest central directory, in bytes.
+const MAX_DIRECTORY: u64 = 512 * 1024 * 1024;
+/// A line may hold this much besides its definition.
+const LINE_SLACK: u64 = 64 * 1024;
+/// Lines are handed on in batches of about this size.
+const BATCH_BYTES: usize = 256 * 1024;
+/// The ratio is looked at once this much was unpacked.
+const RATIO_FROM: u64 = 1024 * 1024;
+
+/// An opened package: its archive is sound, its manifest signed, its entries those of the manifest.
+/// The contents are checked while they are read.
+pub struct Package {
+    archive: ZipArchive<BufReader<File>>,
+    /// The table of contents, its entries apart.
+    pub manifest: Manifest,
+    limits: Limits,
+    entries: HashMap<String, EntryInfo>,
+    unpacked: u64,
+}
+
+/// Whole lines of one kind of entry, in the order of the package.
+pub struct Lines {
+    /// The place of the first line in the package, from 0.
+    pub first: usize,
+    /// Lines, each ended by a newline.
+    pub text: Vec<u8>,
+}
+
+impl Package {
+    /// Opens a package and checks everything but its contents.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn open(mut file: File, limits: Limits, verify: Verify) -> Result<Self, PackageError> {
+        check_end(&mut file)?;
+        let mut archive = ZipArchive::new(BufReader::with_capacity(64 * 1024, file)).map_err(unreadable)?;
+        if archive.offset() != 0 {
+            return Err(PackageError::Unreadable("something stands before the archive".to_owned()));
+        }
+        archive.validate_header_consistency().map_err(unreadable)?;
+        let mut package = Self {
+            manifest: read_manifest(&mut archive, limits, verify)?,
+            archive,
+            limits,
+            entries: HashMap::new(),
+            unpacked: 0,
+        };
+        package.check_entries()?;
+        package.entries = package.manifest.entries.drain(..).map(|entry| (entry.path.clone(), entry)).collect();
+        Ok(package)
+    }
+
+    /// The entries are exactly those of the manifest, with the sizes that it says, within the limits.
+    fn check_entries(&mut self) -> Result<(), PackageError> {
+        let named: HashMap<&str, &EntryInfo> =
+            self.manifest.entries.iter().map(|entry| (entry.path.as_str(), entry)).collect();
+        if named.len() != self.manifest.entries.len() {
+            return Err(PackageError::Tampered("the manifest names an entry twice".to_owned()));
+        }
+        let mut seen = HashSet::new();
+        for at in 0..self.archive.len() {
+            let entry = self.archive.by_index_raw(at).map_err(unreadable)?;
+            let name = checked_name(&entry)?;
+            if name == MANIFEST || name == SIGNATURE || entry.is_dir() {
+                continue;
+            }
+            let Some(info) = named.get(name.as_str()) else {
+                return Err(PackageError::Tampered(format!("{name} is not in its manifest")));
+            };
+            if info.size != entry.size() {
+                return Err(PackageError::Tampered(format!("{name} does not have the size that the manifest says")));
+            }
+            if name.starts_with("attachments/") && info.size > self.limits.max_attachment_bytes {
+                return Err(PackageError::Limit(format!(
+                    "{name} has more than {} bytes",
+                    self.limits.max_attachment_bytes
+                )));
+            }
+            seen.insert(name);
+        }
+        if let Some(entry) = self.manifest.entries.iter().find(|entry| !seen.contains(&entry.path)) {
+            return Err(PackageError::Incomplete(format!("{} is missing", entry.path)));
+        }
+        let total = self.manifest.entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.size));
+        if total.is_none_or(|total| total > self.limits.max_unpacked_bytes) {
+            return Err(PackageError::Limit(format!(
+                "it unpacks to more than {} bytes",
+                self.limits.max_unpacked_bytes
+            )));
+        }
+        let resources = self.manifest.counts.values().try_fold(0u64, |sum, count| sum.checked_add(*count));
+        if resources.is_none_or(|count| count > self.limits.max_resources) {
+            return Err(PackageError::Limit(format!("it has more than {} resources", self.limits.max_resources)));
+        }
+        Ok(())
+    }
+
+    /// Whether the package has attachment bytes.
+    pub fn has_attachment(&self, hash: &Hash) -> bool {
+        self.archive.index_for_name(&attachment_name(hash)).is_some()
+    }
+
+    /// The attachments that the package has, by hash, with their sizes.
+    pub fn attachments(&self) -> Vec<(Hash, u64)> {
+        let hash = |entry: &EntryInfo| Some((Hash::parse(entry.path.strip_prefix("attachments/")?)?, entry.size));
+        self.entries.values().filter_map(hash).collect()
+    }
+
+    /// Hands on the lines of the index, in batches.
+    ///
+    /// # Errors
+    /// Why the package is refused, or what `each` says.
+    pub fn index<E: From<PackageError>>(&mut self, each: &mut dyn FnMut(Lines) -> Result<(), E>) -> Result<usize, E> {
+        let mut first = 0;
+        self.lines(INDEX, &mut first, each)?;
+        Ok(first)
+    }
+
+    /// Hands on the lines of all shards in their order, in batches.
+    ///
+    /// # Errors
+    /// Why the package is refused, or what `each` says.
+    pub fn resources<E: From<PackageError>>(
+        &mut self,
+        each: &mut dyn FnMut(Lines) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut first = 0;
+        for number in 1.. {
+            let name = shard_name(number);
+            if self.archive.index_for_name(&name).is_none() {
+                break;
+            }
+            self.lines(&name, &mut first, each)?;
+        }
+        Ok(first)
+    }
+
+    fn lines<E: From<PackageError>>(
+        &mut self,
+        name: &str,
+        first: &mut usize,
+        each: &mut dyn FnMut(Lines) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let longest = self.limits.max_definition_bytes + LINE_SLACK;
+        let mut batch: Vec<u8> = Vec::with_capacity(BATCH_BYTES + 64 * 1024);
+        self.read(name, &mut |piece| {
+            batch.extend_from_slice(piece);
+            if batch.len() < BATCH_BYTES {
+                return Ok(());
+            }
+            let Some(end) = batch.iter().rposition(|byte| *byte == b'\n') else {
+                if batch.len() as u64 > longest {
+                    return Err(PackageError::Limit(format!("{name} has a line of more than {longest} bytes")).into());
+                }
+                return Ok(());
+            };
+            let rest = batch.split_off(end + 1);
+            let text = std::mem::replace(&mut batch, rest);
+            let count = text.iter().filter(|byte| **byte == b'\n').count();
+            let lines = Lines { first: *first, text };
+            *first += count;
+            each(lines)
+        })?;
+        if !batch.is_empty() {
+            if batch.last() != Some(&b'\n') {
+                return Err(PackageError::Tampered(format!("{name} ends in the middle of a line")).into());
+            }
+            let count = batch.iter().filter(|byte| **byte == b'\n').count();
+            each(Lines { first: *first, text: batch })?;
+            *first += count;
+        }
+        Ok(())
+    }
+
+    /// Reads an entry piece by piece; at its end its length and hash have been checked.
+    ///
+    /// # Errors
+    /// Why the package is refused, or what `each` says.
+    pub fn read<E: From<PackageError>>(
+        &mut self,
+        name: &str,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let info = self.entries.get(name).cloned();
+        let info = info.ok_or_else(|| PackageError::Incomplete(format!("{name} is missing")))?;
+        let changed = |error: &dyn std::fmt::Display| PackageError::Tampered(format!("{name} is damaged: {error}"));
+        let mut entry = self.archive.by_name(name).map_err(|error| changed(&error))?;
+        let packed = entry.compressed_size().max(1);
+        let (mut hasher, mut size) = (Sha256::new(), 0u64);
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let read = entry.read(&mut piece).map_err(|error| changed(&error))?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            self.unpacked += read as u64;
+            if size > info.size {
+                return Err(PackageError::Tampered(format!("{name} is longer than its manifest says")).into());
+            }
+            if self.unpacked > self.limits.max_unpacked_bytes.saturating_mul(2) {
+                return Err(PackageError::Limit("it unpacks to more than the limit".to_owned()).into());
+            }
+            if size > RATIO_FROM && size / packed > self.limits.max_compression_ratio {
+                return Err(PackageError::Limit(format!("{name} is compressed suspiciously well")).into());
+            }
+            hasher.update(&piece[..read]);
+            each(&piece[..read])?;
+        }
+        if size != info.size || Hash(hasher.finalize().into()) != info.sha256 {
+            return Err(PackageError::Tampered(format!("{name} does not have the hash that its manifest says")).into());
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(error: zip::result::ZipError) -> PackageError {
+    PackageError::Unreadable(error.to_string())
+}
+
+/// The end record is the last thing in the file, and the directory that it announces can be read into memory.
+fn check_end(file: &mut File) -> Result<(), PackageError> {
+    const END: usize = 22;
+    let wrong = |reason: &str| PackageError::Unreadable(reason.to_owned());
+    let length = file.seek(SeekFrom::End(0))?;
+    let tail = length.min(64 * 1024);
+    file.seek(SeekFrom::Start(length - tail))?;
+    let mut bytes = Vec::with_capacity(tail as usize);
+    file.read_to_end(&mut bytes)?;
+    file.seek(SeekFrom::Start(0))?;
+    let at = (0..bytes.len().saturating_sub(END - 1)).rev().find(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
+    let at = at.ok_or_else(|| wrong("it is not a ZIP archive, or it was cut off"))?;
+    let record = &bytes[at..];
+    let comment = u16::from_le_bytes([record[20], record[21]]) as usize;
+    if record.len() != END + comment {
+        return Err(wrong("something stands after the archive's end"));
+    }
+    let size = u32::from_le_bytes([record[12], record[13], record[14], record[15]]);
+    let directory = match at.checked_sub(20 + 56) {
+        Some(zip64) if size == u32::MAX && bytes[zip64..].starts_with(b"PK\x06\x06") => {
+            bytes[zip64 + 40..zip64 + 48].try_into().map_or(u64::MAX, u64::from_le_bytes)
+        }
+        _ => u64::from(size),
+    };
+    if directory > MAX_DIRECTORY || directory > length {
+        return Err(PackageError::Limit("it has too many entries".to_owned()));
+    }
+    Ok(())
+}
+
+/// What is needed to decide whether the rest can be read at all.
+#[derive(Deserialize)]
+struct Head {
+    format: u64,
+    product: String,
+}
+
+fn read_manifest(
+    archive: &mut ZipArchive<BufReader<File>>,
+    limits: Limits,
+    verify: Verify,
+) -> Result<Manifest, PackageError> {
+    let foreign = |reason: &str| PackageError::Foreign(reason.to_owned());
+    if archive.index_for_name(MANIFEST).is_none() {
+        return Err(foreign("it has no manifest.json"));
+    }
+    let bytes = small_entry(archive, MANIFEST, limits)?;
+    let head: Head = serde_json::from_slice(&bytes).map_err(|_| foreign("its manifest.json is not one of ours"))?;
+    if head.product != PRODUCT {
+        return Err(foreign("its manifest.json names another product"));
+    }
+    if head.format > FORMAT {
+        return Err(PackageError::FormatNewer(head.format));
+    }
+    if archive.index_for_name(SIGNATURE).is_none() {
+        return Err(PackageError::Tampered("its signature is missing".to_owned()));
+    }
+    let envelope = small_entry(archive, SIGNATURE, limits)?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
+    signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
+    Ok(manifest)
+}
+
+fn small_entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, limits: Limits) -> Result<Vec<u8>, PackageError> {
+    let damaged = |error: &dyn std::fmt::Display| PackageError::Tampered(format!("{name} is damaged: {error}"));
+    let entry = archive.by_name(name).map_err(|error| damaged(&error))?;
+    let (packed, declared) = (entry.compressed_size().max(1), entry.size());
+    let most = MAX_MANIFEST.min(packed.saturating_mul(limits.max_compression_ratio).max(RATIO_FROM));
+    let mut bytes = Vec::new();
+    entry.take(most + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+    if bytes.len() as u64 > most {
+        return Err(PackageError::Limit(format!("{name} is too large")));
+    }
+    if bytes.len() as u64 != declared {
+        return Err(damaged(&"its length is not the declared one"));
+    }
+    Ok(bytes)
+}
+
+/// A name that only a package can have, on an entry that only holds bytes.
+fn checked_name<R: Read>(entry: &zip::read::ZipFile<'_, R>) -> Result<String, PackageError> {
+    let refuse =
+        |name: &str, reason: &str| Err(PackageError::Unreadable(format!("the entry {} {reason}", name.escape_debug())));
+    let name = entry.name().map_err(unreadable)?.into_owned();
+    if name.starts_with("__MACOSX/") || name.ends_with(".DS_Store") {
+        return refuse(
+            &name,
+            "was added by macOS when the package was packed again; upload the file as it was downloaded",
+        );
+    }
+    if entry.encrypted() {
+        return refuse(&name, "is encrypted");
+    }
+    if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
+        return refuse(&name, "is packed in a way that packages do not use");
+    }
+    let file_type = entry.unix_mode().unwrap_or(0) & 0o170_000;
+    if entry.is_dir() {
+        let known = matches!(name.as_str(), "resources/" | "attachments/") && entry.size() == 0;
+        return if known { Ok(name) } else { refuse(&name, "is a folder that packages do not have") };
+    }
+    if entry.is_symlink() || !matches!(file_type, 0 | 0o100_000) {
+        return refuse(&name, "is not a plain file");
+    }
+    let digits = |text: &str, radix: u32, length: usize| {
+        text.len() == length && text.chars().all(|c| c.is_digit(radix) && !c.is_uppercase())
+    };
+    let known = matches!(name.as_str(), INDEX | MANIFEST | SIGNATURE | "secrets.sealed")
+        || name
+            .strip_prefix("resources/")
+            .and_then(|rest| rest.strip_suffix(".ndjson"))
+            .is_some_and(|number| number.len() >= 5 && number.chars().all(|c| c.is_ascii_digit()))
+        || name.strip_prefix("attachments/").is_some_and(|hash| digits(hash, 16, 64));
+    if known { Ok(name) } else { refuse(&name, "has a name that packages do not use") }
+}

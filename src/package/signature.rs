@@ -1,0 +1,68 @@
+//! `signature.json`: a DSSE envelope over the manifest's bytes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use super::PackageError;
+
+const PAYLOAD_TYPE: &str = "application/vnd.ferry.manifest+json";
+
+/// Signs or checks with a key that this room does not know.
+pub struct Keys<'a> {
+    /// Gives the signature over some bytes, base64.
+    pub sign: &'a dyn Fn(&[u8]) -> String,
+    /// The key ID: the environment's ID.
+    pub key_id: &'a str,
+}
+
+/// Whether a signature over some bytes is by the holder of a public key: (key, bytes, signature).
+pub type Verify = fn(&str, &[u8], &str) -> bool;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    payload: String,
+    signatures: Vec<SignatureLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SignatureLine {
+    keyid: String,
+    sig: String,
+}
+
+/// The envelope over a manifest.
+pub fn sign(manifest: &[u8], keys: &Keys<'_>) -> Vec<u8> {
+    let envelope = Envelope {
+        payload_type: PAYLOAD_TYPE.to_owned(),
+        payload: BASE64.encode(manifest),
+        signatures: vec![SignatureLine { keyid: keys.key_id.to_owned(), sig: (keys.sign)(&signed_bytes(manifest)) }],
+    };
+    serde_json::to_vec(&envelope).unwrap_or_default()
+}
+
+/// Checks the envelope against the manifest's bytes and the key that the manifest names.
+///
+/// # Errors
+/// [`PackageError::Tampered`].
+pub fn check(envelope: &[u8], manifest: &[u8], public_key: &str, verify: Verify) -> Result<(), PackageError> {
+    let wrong = || PackageError::Tampered("the signature does not fit the manifest".to_owned());
+    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|_| wrong())?;
+    let same = envelope.payload_type == PAYLOAD_TYPE
+        && BASE64.decode(&envelope.payload).is_ok_and(|payload| payload == manifest);
+    let signed = signed_bytes(manifest);
+    if same && envelope.signatures.iter().any(|line| verify(public_key, &signed, &line.sig)) {
+        Ok(())
+    } else {
+        Err(wrong())
+    }
+}
+
+/// DSSE's pre-authentication encoding.
+fn signed_bytes(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
+    bytes.extend_from_slice(payload);
+    bytes
+}

@@ -1,0 +1,335 @@
+//! From a parsed package to a saved plan: the one way that parse, preview and execution share.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::db::record_items::{CHUNK, NewChunk};
+use crate::db::records::{Change, Record};
+use crate::db::{self, DbError, PgConnection};
+use crate::domain::failure::Warning;
+use crate::domain::id_map::IdMap;
+use crate::domain::import_plan::{self, Entry, Facts, Fresh, Options, Plan, Planned, Resolution};
+use crate::domain::manifest::{Manifest, ShardLine};
+use crate::domain::outcome::{Counts, Method, Status, status_of};
+use crate::domain::resource::{Hash, ResourceId, parse_directory, parse_name};
+use crate::domain::{definition, json};
+use crate::package::PackageError;
+use crate::package::reader::{Lines, Package};
+use crate::secrets;
+use crate::wire::record::{Item, PlanRequest, RecordError};
+
+/// Why a plan could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanningError {
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The package.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The record does not hold what it must.
+    #[error("the record has no {0}")]
+    Missing(&'static str),
+    /// A task of ours was stopped.
+    #[error("a task was stopped")]
+    Stopped,
+}
+
+/// New IDs and paths of one import, from its record's ID: the same at every plan and every try.
+pub struct FreshFrom(pub Uuid);
+
+impl Fresh for FreshFrom {
+    fn id(&self, source: &ResourceId) -> ResourceId {
+        let id = Uuid::new_v5(&self.0, source.as_str().as_bytes()).to_string();
+        ResourceId::parse(&id).unwrap_or_else(|_| source.clone())
+    }
+
+    fn path(&self, source: &str) -> String {
+        let (folder, file) = source.rsplit_once('/').unwrap_or(("", source));
+        let extension = file.rsplit_once('.').map_or(String::new(), |(_, extension)| format!(".{extension}"));
+        let stem = Uuid::new_v5(&self.0, format!("attachment {source}").as_bytes()).simple();
+        format!("{folder}/{stem}{extension}")
+    }
+}
+
+/// What is wrong with the options of a plan: (field, message).
+pub type OptionError = (String, String);
+
+/// Reads the options of a plan.
+///
+/// # Errors
+/// The field and what it may be.
+pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
+    let choice = |field: &str, value: &Option<String>, default: &str, other: &str| match value.as_deref() {
+        None => Ok(false),
+        Some(word) if word == default => Ok(false),
+        Some(word) if word == other => Ok(true),
+        Some(_) => Err((field.to_owned(), format!("must be {default} or {other}"))),
+    };
+    let directory_prefix = request
+        .directory_prefix
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .map(parse_directory)
+        .transpose()
+        .map_err(|refused| ("directory_prefix".to_owned(), refused.reason.to_owned()))?;
+    let mut resolutions = HashMap::new();
+    for (id, line) in &request.resolutions {
+        let field = format!("resolutions.{id}");
+        let wrong = |message: String| (field.clone(), message);
+        let key = ResourceId::parse(id).map_err(|refused| wrong(refused.reason.to_owned()))?;
+        let resolution = match line.action.as_str() {
+            "skip" => Resolution::Skip,
+            "restore" => Resolution::Restore,
+            "overwrite" => Resolution::Overwrite,
+            "map" => {
+                let target = line.target_id.as_deref().ok_or_else(|| wrong("map needs a target_id".to_owned()))?;
+                Resolution::Map(
+                    ResourceId::parse(target).map_err(|refused| wrong(format!("target_id {}", refused.reason)))?,
+                )
+            }
+            "rename" => {
+                let name = line.name.as_deref().ok_or_else(|| wrong("rename needs a name".to_owned()))?;
+                Resolution::Rename(parse_name(name).map_err(|refused| wrong(format!("name {}", refused.reason)))?)
+            }
+            _ => return Err(wrong("action must be skip, map, rename, restore or overwrite".to_owned())),
+        };
+        resolutions.insert(key, resolution);
+    }
+    Ok(Options {
+        change_ids: request.change_ids,
+        abort_on_failure: choice("on_failure", &request.on_failure, "skip_failed", "abort")?,
+        block_drift: choice("on_drift", &request.on_drift, "overwrite", "block")?,
+        rename_on_clash: choice("on_name_clash", &request.on_name_clash, "block", "rename")?,
+        directory_prefix,
+        resolutions,
+    })
+}
+
+/// A plan with what it was made of.
+pub struct Planning {
+    /// The package's manifest, entries apart.
+    pub manifest: Manifest,
+    /// What the user chose.
+    pub options: Options,
+    /// What the target has.
+    pub facts: Facts,
+    /// What the import would do.
+    pub plan: Plan,
+}
+
+impl Planning {
+    /// Makes the plan of a parsed import as the target stands now.
+    ///
+    /// # Errors
+    /// The database or the package fails.
+    pub async fn make(
+        app: &App,
+        connection: &mut PgConnection,
+        record: &Record,
+        request: &PlanRequest,
+        entries: &[Entry],
+    ) -> Result<Self, PlanningError> {
+        let manifest = manifest(record)?;
+        let options = options(request).map_err(|_| PlanningError::Missing("valid options"))?;
+        let source = &manifest.environment.id;
+        let facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+        let fresh = FreshFrom(record.id);
+        let id_map = import_plan::id_map(entries, &options, &facts, &fresh);
+        let rewritten = rewritten_hashes(app, record, entries, &options, &facts, id_map).await?;
+        let mut plan =
+            import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, &manifest.shared_parts);
+        plan.warnings.extend(differences(app, &manifest));
+        Ok(Self { manifest, options, facts, plan })
+    }
+
+    /// The record's change and items for this plan, not executed yet.
+    pub fn preview(&self, entries: &[Entry]) -> (Change, Vec<Item>) {
+        let items: Vec<Item> = entries
+            .iter()
+            .zip(&self.plan.items)
+            .map(|(entry, planned)| item(entry, planned, Status::Pending))
+            .collect();
+        let change = Change {
+            counts: Some(counts(&items)),
+            error: Some(self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure)))),
+            warnings: Some(self.plan.warnings.clone()),
+            plan_digest: Some(self.digest(entries)),
+            ..Change::default()
+        };
+        (change, items)
+    }
+
+    /// A digest of the plan and of what it rests on: it changes when the target moves.
+    pub fn digest(&self, entries: &[Entry]) -> String {
+        let lines: Vec<_> = entries
+            .iter()
+            .zip(&self.plan.items)
+            .map(|(entry, planned)| {
+                let there = self.facts.resources.get(&planned.new_id).map(|found| found.content_hash);
+                (
+                    &entry.id,
+                    planned.method,
+                    &planned.new_id,
+                    &planned.new_name,
+                    &planned.new_directory,
+                    &planned.errors,
+                    there,
+                )
+            })
+            .collect();
+        json::hash(&serde_json::json!([lines, self.plan.error])).to_string()
+    }
+}
+
+/// The manifest of a parsed import.
+///
+/// # Errors
+/// The record has none.
+pub fn manifest(record: &Record) -> Result<Manifest, PlanningError> {
+    let found = record.manifest.clone().ok_or(PlanningError::Missing("manifest"))?;
+    serde_json::from_value(found).map_err(|_| PlanningError::Missing("readable manifest"))
+}
+
+/// Opens a record's package.
+///
+/// # Errors
+/// It is not in the store, or is refused.
+pub fn open_package(app: &App, record: &Record) -> Result<Package, PlanningError> {
+    let key = record.package_key.as_deref().ok_or(PlanningError::Missing("package"))?;
+    Ok(Package::open(app.store.open_local(key)?, app.limits(), secrets::verify)?)
+}
+
+/// Where two environments differ, so that hashes or features may not mean the same.
+fn differences(app: &App, manifest: &Manifest) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if manifest.version != env!("CARGO_PKG_VERSION") {
+        let message = format!(
+            "The package was exported by version {}, this environment runs {}. Using the same version is recommended.",
+            manifest.version,
+            env!("CARGO_PKG_VERSION")
+        );
+        warnings.push(Warning::new("version_differs", message));
+    }
+    for (key, digest) in &manifest.types {
+        if app.types.get(key).is_some_and(|kind| kind.digest != *digest) {
+            let message = format!(
+                "The two environments describe the resource type {key} differently; its hashes were computed anew here."
+            );
+            warnings.push(Warning::new("type_differs", message));
+        }
+    }
+    warnings
+}
+
+/// Definition hashes of resources that the mapping rewrites and that the target has already: only
+/// these are to be compared as rewritten.
+async fn rewritten_hashes(
+    app: &App,
+    record: &Record,
+    entries: &[Entry],
+    options: &Options,
+    facts: &Facts,
+    id_map: IdMap,
+) -> Result<HashMap<ResourceId, Hash>, PlanningError> {
+    if options.change_ids || id_map.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let wanted: HashMap<ResourceId, String> = entries
+        .iter()
+        .filter(|entry| facts.resources.get(&entry.id).is_some_and(|existing| existing.here))
+        .filter(|entry| {
+            let paths: Vec<String> = entry.attachments.iter().map(|(path, _)| path.clone()).collect();
+            app.types.get(&entry.type_key).is_some_and(|kind| id_map.touches(kind, &entry.references, &paths))
+        })
+        .map(|entry| (entry.id.clone(), entry.type_key.clone()))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut package = open_package(app, record)?;
+    let types = app.types.clone();
+    let hashes = tokio::task::spawn_blocking(move || {
+        let mut hashes = HashMap::new();
+        package.resources::<PackageError>(&mut |lines: Lines| {
+            for line in lines.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let Ok(mut found) = serde_json::from_slice::<ShardLine<Value>>(line) else { continue };
+                let Some(kind) = wanted.get(&found.id).and_then(|key| types.get(key)) else { continue };
+                if json::normalise(&mut found.definition).is_ok() {
+                    id_map.rewrite(kind, &mut found.definition);
+                    hashes.insert(found.id, definition::hash(kind, found.definition));
+                }
+            }
+            Ok(())
+        })?;
+        Ok::<_, PackageError>(hashes)
+    });
+    Ok(hashes.await.map_err(|_| PlanningError::Stopped)??)
+}
+
+/// The item of a planned resource.
+pub fn item(entry: &Entry, planned: &Planned, status: Status) -> Item {
+    let arrives = !matches!(planned.method, Method::Skip | Method::Blocked);
+    let selected = !matches!(planned.method, Method::Skip | Method::Map);
+    Item {
+        resource_id: entry.id.to_string(),
+        kind: entry.type_key.clone(),
+        name: entry.name.clone(),
+        directory: entry.directory.clone(),
+        selected,
+        reason: entry.reason,
+        method: Some(planned.method),
+        status,
+        new_id: arrives.then(|| planned.new_id.to_string()),
+        new_directory: (arrives && selected).then(|| planned.new_directory.clone()),
+        new_name: (planned.new_name != entry.name).then(|| planned.new_name.clone()),
+        errors: planned.errors.clone(),
+        warnings: planned.warnings.clone(),
+        drifted: planned.drifted,
+    }
+}
+
+/// The items of an executed plan; `applied`: its changes were written.
+pub fn executed(entries: &[Entry], plan: &Plan, applied: bool) -> Vec<Item> {
+    let status = |planned: &Planned| status_of(planned.method, applied);
+    entries.iter().zip(&plan.items).map(|(entry, planned)| item(entry, planned, status(planned))).collect()
+}
+
+/// Counts over items.
+pub fn counts(items: &[Item]) -> Counts {
+    let mut counts = Counts::default();
+    for item in items {
+        counts.add(item.method, item.status);
+    }
+    counts
+}
+
+/// Items as the database keeps them.
+///
+/// # Errors
+/// Never for items of ours.
+pub fn chunks(items: &[Item]) -> Result<Vec<NewChunk>, DbError> {
+    let word = |value: Value| value.as_str().map(str::to_owned);
+    items
+        .chunks(CHUNK)
+        .enumerate()
+        .map(|(index, chunk)| {
+            let words = |of: &dyn Fn(&Item) -> Option<String>| {
+                chunk.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+            };
+            Ok(NewChunk {
+                first: (index * CHUNK) as i32,
+                methods: words(&|item| item.method.and_then(|method| word(serde_json::json!(method)))),
+                statuses: words(&|item| word(serde_json::json!(item.status))),
+                types: words(&|item| Some(item.kind.clone())),
+                items: serde_json::to_string(chunk).map_err(|_| DbError::Corrupt("item"))?,
+            })
+        })
+        .collect()
+}

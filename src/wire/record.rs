@@ -1,0 +1,200 @@
+//! Records, their items, the options of a plan.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::closure::Reason;
+use crate::domain::failure::{Failure, Warning};
+use crate::domain::outcome::{Counts, Method, Status};
+
+/// A record: one export, import or online migration.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Record {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// export, import, online.
+    pub kind: String,
+    /// queued, running, awaiting_confirmation, succeeded, partially_succeeded, failed, cancelled, rolled_back.
+    pub status: String,
+    /// What it is or was doing.
+    pub phase: Option<String>,
+    /// The package name.
+    pub name: String,
+    /// Its domain.
+    pub domain: String,
+    /// User name.
+    pub requested_by: String,
+    /// What the user chose.
+    pub options: Value,
+    /// How far it is.
+    pub progress: Progress,
+    /// Over its items.
+    pub counts: Counts,
+    /// A cause of the whole record.
+    pub error: Option<RecordError>,
+    /// Its package.
+    pub package: Option<PackageInfo>,
+    /// Of an online migration.
+    pub target: Option<TargetRef>,
+    /// The name of the environment that an import comes from.
+    pub source_environment: Option<String>,
+    /// The import record at the target.
+    pub remote_record_id: Option<Uuid>,
+    /// What should be known.
+    pub warnings: Vec<Warning>,
+    /// What is left to do by hand.
+    pub checklist: Vec<ChecklistEntry>,
+    /// Of the plan that is shown.
+    pub plan_digest: Option<String>,
+    /// When it was asked for.
+    pub created_at: DateTime<Utc>,
+    /// When a worker first took it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// How far a record is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    /// Done so far.
+    pub done: u64,
+    /// To be done.
+    pub total: u64,
+    /// `resources` or `bytes`.
+    pub unit: String,
+}
+
+/// A cause of a whole record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordError {
+    /// A code of the contract.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl From<Failure> for RecordError {
+    fn from(failure: Failure) -> Self {
+        Self { code: failure.code, message: failure.message, hint: failure.hint }
+    }
+}
+
+/// A record's package.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PackageInfo {
+    /// In bytes.
+    pub size: u64,
+    /// Of the file, hex.
+    pub sha256: String,
+    /// As it is downloaded.
+    pub file_name: String,
+    /// How many it holds.
+    pub resources: u64,
+}
+
+/// The target of an online migration.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TargetRef {
+    /// Its ID here.
+    pub id: Uuid,
+    /// Its name here.
+    pub name: String,
+}
+
+/// Something that is left to do by hand.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChecklistEntry {
+    /// A stable code.
+    pub code: String,
+    /// What to do.
+    pub message: String,
+    /// About which resource here.
+    pub resource_id: String,
+    /// It was done.
+    pub done: bool,
+}
+
+/// An item of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Item {
+    /// Its ID in the package.
+    pub resource_id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its name in the package.
+    pub name: String,
+    /// Its directory in the package.
+    pub directory: String,
+    /// Chosen, and neither skipped nor mapped.
+    pub selected: bool,
+    /// Why it is in the package.
+    pub reason: Reason,
+    /// What the import does with it; null in an export.
+    pub method: Option<Method>,
+    /// Where it stands.
+    pub status: Status,
+    /// Its ID in the target.
+    pub new_id: Option<String>,
+    /// Its directory in the target.
+    pub new_directory: Option<String>,
+    /// Its name in the target, where it has another.
+    #[serde(default)]
+    pub new_name: Option<String>,
+    /// Why it fails.
+    pub errors: Vec<Failure>,
+    /// What should be known.
+    pub warnings: Vec<Warning>,
+    /// The target's copy was changed since the last import.
+    pub drifted: bool,
+}
+
+/// The options of a plan.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct PlanRequest {
+    /// Every imported resource gets a new ID.
+    #[serde(default)]
+    pub change_ids: bool,
+    /// `skip_failed` (the default) or `abort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
+    /// `overwrite` (the default) or `block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_drift: Option<String>,
+    /// `block` (the default) or `rename`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_name_clash: Option<String>,
+    /// Everything arrives below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_prefix: Option<String>,
+    /// User name of the owner of new resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Per resource.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resolutions: BTreeMap<String, ResolutionLine>,
+    /// For `execute`: only if the plan is still this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_digest: Option<String>,
+}
+
+/// What the user chose for one resource.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ResolutionLine {
+    /// skip, map, rename, restore, overwrite.
+    pub action: String,
+    /// For `map`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<String>,
+    /// For `rename`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}

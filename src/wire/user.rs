@@ -1,0 +1,95 @@
+//! Users, tokens, and who is asking.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct User {
+    /// His ID.
+    pub id: Uuid,
+    /// Unique in the domain.
+    pub username: String,
+    /// His domain.
+    pub domain: String,
+    /// His role.
+    pub role: String,
+    /// When he was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A user to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewUser {
+    /// Unique in the domain.
+    pub username: String,
+    /// For the page; a user without one has tokens only.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// admin, developer, operator, viewer.
+    pub role: String,
+    /// Another domain: environment administrators alone.
+    #[serde(default)]
+    pub domain: Option<String>,
+}
+
+/// Changes to a user; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct UserChange {
+    /// A new password.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// A new role.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// A token, as lists show it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Token {
+    /// Its ID.
+    pub id: Uuid,
+    /// What its owner calls it.
+    pub name: String,
+    /// Narrower than the user's, if any.
+    pub permissions: Option<Vec<String>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// The token itself, shown once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// A token to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewToken {
+    /// What its owner calls it.
+    pub name: String,
+    /// When it ends.
+    #[serde(default)]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Narrower than the user's.
+    #[serde(default)]
+    pub permissions: Option<Vec<String>>,
+}
+
+/// Who is asking.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Whoami {
+    /// His ID.
+    pub user_id: Uuid,
+    /// His name.
+    pub username: String,
+    /// His domain.
+    pub domain: String,
+    /// His role.
+    pub role: String,
+    /// What he may do with these credentials.
+    pub permissions: Vec<String>,
+}
