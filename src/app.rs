@@ -54,6 +54,8 @@ pub struct App {
     pub signer: Signer25519,
     /// Who this environment is.
     pub identity: Identity,
+    /// What `/metrics` shows.
+    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
 }
 
 /// The types that are compiled in: (file, text).
@@ -86,7 +88,7 @@ impl App {
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;
         drop(connection);
-        Ok(Self { config, pool, store, types, sealer, signer, identity })
+        Ok(Self { config, pool, store, types, sealer, signer, identity, metrics: crate::telemetry::metrics() })
     }
 
     /// What a package may hold here.

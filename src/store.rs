@@ -117,6 +117,11 @@ impl Store {
         Ok(File::open(self.root.join(key))?)
     }
 
+    /// Where an object rests as a local file.
+    pub fn local_path(&self, key: &str) -> PathBuf {
+        self.root.join(key)
+    }
+
     /// Whether an object is there.
     ///
     /// # Errors

@@ -109,15 +109,24 @@ pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths
     Ok(())
 }
 
-/// A resource of the domain that the user may read names the path.
+/// A resource of this owner names the path.
 ///
 /// # Errors
 /// The database fails.
-pub async fn is_named(connection: &mut PgConnection, domain_id: i32, path: &str) -> Result<bool, DbError> {
+pub async fn is_named_by(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    path: &str,
+    owner: &str,
+) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
-        r#"select exists (select from resource_attachments where domain_id = $1 and path = $2) as "named!""#,
+        r#"select exists (
+            select from resource_attachments a join resources r on r.id = a.resource_id
+            where a.domain_id = $1 and a.path = $2 and r.owner = $3
+        ) as "named!""#,
         domain_id,
-        path
+        path,
+        owner
     );
     Ok(found.fetch_one(connection).await?)
 }

@@ -86,7 +86,7 @@ async fn resources(
     ids: &[String],
 ) -> Result<HashMap<ResourceId, Existing>, DbError> {
     let found = sqlx::query!(
-        r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash
+        r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash, r.revision
            from unnest($2::text[]) as wanted(id) join resources r on r.id = wanted.id"#,
         domain_id,
         ids
@@ -106,6 +106,7 @@ async fn resources(
                     name: row.name,
                     directory: row.directory,
                     content_hash,
+                    revision: row.revision,
                 },
             ))
         })

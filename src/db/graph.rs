@@ -102,11 +102,12 @@ pub async fn referrers(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Every reference of a domain that is matched: for closures too large to walk level by level.
+/// Every reference of a domain: for walks too long to go level by level. Names of what is found are
+/// left out.
 ///
 /// # Errors
 /// The database fails.
-pub async fn all_edges(connection: &mut PgConnection, types: &Types, domain_id: i32) -> Result<Vec<Edge>, DbError> {
+pub async fn all_references(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<Found>, DbError> {
     let found = sqlx::query_as!(
         Found,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
@@ -121,7 +122,7 @@ pub async fn all_edges(connection: &mut PgConnection, types: &Types, domain_id: 
          where e.domain_id = $1"#,
         domain_id
     );
-    Ok(found.fetch_all(connection).await?.iter().filter_map(|found| found.edge(types)).collect())
+    Ok(found.fetch_all(connection).await?)
 }
 
 /// Type, name and directory of some resources of a domain, by ID.

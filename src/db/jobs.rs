@@ -7,6 +7,15 @@ use uuid::Uuid;
 
 use super::DbError;
 
+/// Makes a package.
+pub const EXPORT: &str = "export";
+/// Reads an uploaded package and plans its import.
+pub const PARSE: &str = "parse";
+/// Writes an import; one at a time in a domain.
+pub const EXECUTE: &str = "execute";
+/// Takes a package to a target.
+pub const MIGRATE: &str = "migrate";
+
 /// A job that a worker has claimed.
 #[derive(Debug, Clone)]
 pub struct Job {

@@ -7,6 +7,7 @@ use super::DbError;
 /// What an advisory lock is about; its first key.
 const CATALOGUE: i32 = 0x0f_e0;
 const ACYCLIC: i32 = 0x0f_e1;
+const DERIVATION: i32 = 0x0f_e2;
 
 /// Shares the domain's catalogue until the transaction ends; waits at most 5 seconds.
 ///
@@ -33,5 +34,14 @@ pub async fn hold_catalogue(connection: &mut PgConnection, domain_id: i32) -> Re
 /// [`DbError::Busy`] after the lock time-out.
 pub async fn hold_acyclic(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     sqlx::query!("select pg_advisory_xact_lock($1, $2)", ACYCLIC, domain_id).execute(connection).await?;
+    Ok(())
+}
+
+/// One replica derives resources of changed type files.
+///
+/// # Errors
+/// The database fails.
+pub async fn hold_derivation(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("select pg_advisory_xact_lock($1, 0)", DERIVATION).execute(connection).await?;
     Ok(())
 }

@@ -102,19 +102,28 @@ async fn edges(connection: &mut PgConnection, domain_id: i32, some_exist: bool) 
     Ok(())
 }
 
-/// Writes the staged attachments: a path that is there gets the new bytes.
+/// Writes the staged attachments: a path that is there gets the new bytes. Returns the paths whose bytes
+/// are new.
 ///
 /// # Errors
 /// The database fails.
-pub async fn attachments(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
-    sqlx::query(
+pub async fn attachments(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<String>, DbError> {
+    let changed = sqlx::query_scalar(
         "insert into attachments (domain_id, path, sha256, size) select $1, path, sha256, size from staged_attachments
          on conflict (domain_id, path) do update set sha256 = excluded.sha256, size = excluded.size, updated_at = now()
-         where attachments.sha256 <> excluded.sha256",
+         where attachments.sha256 <> excluded.sha256
+         returning path",
     )
-    .bind(domain_id)
-    .execute(connection)
-    .await?;
+    .bind(domain_id);
+    Ok(changed.fetch_all(connection).await?)
+}
+
+/// Checks the deferred constraints now, where their violation can still be told.
+///
+/// # Errors
+/// [`DbError::Constraint`] `resources_unique_name`.
+pub async fn check_constraints(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("set constraints all immediate").execute(connection).await?;
     Ok(())
 }
 

@@ -1,13 +1,17 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachments;
+pub mod closure;
 pub mod copy;
+pub mod derive;
 pub mod domains;
 pub mod environment;
+pub mod exports;
 pub mod facts;
 pub mod graph;
 pub mod import_entries;
 pub mod jobs;
+pub mod lineage;
 pub mod locks;
 pub mod merge;
 pub mod record_items;
@@ -22,7 +26,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-pub use sqlx::{Acquire, PgConnection, PgPool, Postgres, Transaction};
+pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
 
 /// What can go wrong in the database.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +106,27 @@ pub async fn create_database(url: &str, name: &str) -> Result<(), DbError> {
         sqlx::query(sqlx::AssertSqlSafe(quoted)).execute(&mut connection).await?;
     }
     Ok(())
+}
+
+/// Makes a database anew, empty.
+///
+/// # Errors
+/// No connection, or no right to.
+pub async fn recreate_database(url: &str, name: &str) -> Result<(), DbError> {
+    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options(url)?).await?;
+    let quoted = format!("drop database if exists \"{}\" with (force)", name.replace('"', "\"\""));
+    sqlx::query(sqlx::AssertSqlSafe(quoted)).execute(&mut connection).await?;
+    create_database(url, name).await
+}
+
+/// The URL of another database of the same server.
+///
+/// # Errors
+/// The URL is not one.
+pub fn with_database(url: &str, name: &str) -> Result<String, DbError> {
+    let mut url = url::Url::parse(url).map_err(|error| DbError::Other(sqlx::Error::Configuration(error.into())))?;
+    url.set_path(&format!("/{name}"));
+    Ok(url.into())
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, DbError> {

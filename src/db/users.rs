@@ -103,6 +103,20 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> R
     Ok(found.fetch_optional(connection).await?)
 }
 
+/// A user by ID, in whatever domain: for administrators of the environment.
+///
+/// # Errors
+/// The database fails.
+pub async fn in_any_domain(connection: &mut PgConnection, id: Uuid) -> Result<Option<User>, DbError> {
+    let found = sqlx::query_as!(
+        User,
+        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
+         from users u join domains d on d.id = u.domain_id where u.id = $1",
+        id
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
 /// A page of a domain's users, by name.
 ///
 /// # Errors

@@ -293,6 +293,18 @@ pub fn seal_written(
     invalid.map_or(Ok(()), Err)
 }
 
+/// Seals secrets that a changed type file has made secret: strings that rest in clear.
+pub fn seal_found(kind: &ResourceType, definition: &mut Value, seal: &mut dyn FnMut(&str) -> String) {
+    for slots in &kind.secrets {
+        slots.for_each_slot(definition, None, &mut |parent, key, _| {
+            if let Some(Value::String(secret)) = parent.get(key) {
+                let sealed = json!({ SEALED: seal(secret) });
+                parent.insert(key.to_owned(), sealed);
+            }
+        });
+    }
+}
+
 fn is_marker(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.len() == 1)
         && matches!(value.get("$secret").and_then(Value::as_str), Some("set" | "missing"))

@@ -11,7 +11,7 @@ use super::json_path::{Path, Steps};
 use super::resource::Hash;
 
 /// How a reference binds, and so what an export takes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The resource is not whole without it.

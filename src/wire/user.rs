@@ -47,7 +47,7 @@ pub struct UserChange {
 }
 
 /// A token, as lists show it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Token {
     /// Its ID.
     pub id: Uuid,

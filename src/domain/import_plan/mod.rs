@@ -64,6 +64,8 @@ pub struct Existing {
     pub directory: String,
     /// What it holds now.
     pub content_hash: Hash,
+    /// Counts up with each change.
+    pub revision: i64,
 }
 
 /// What the last import of a resource left behind.

@@ -1,0 +1,117 @@
+//! Attachments: bytes under a path of the domain. A definition names them as `/` + path.
+
+use std::io::Write;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::db::{self, Acquire};
+use crate::domain::resource::{Hash, parse_attachment_path};
+use crate::store::{StoreError, attachment_key};
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::Path;
+
+/// An attachment that was written.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    path: String,
+    sha256: String,
+    size: u64,
+}
+
+/// Writes the bytes of an attachment; resources that name it get the content hash that fits.
+pub async fn put(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(path): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Written>), ApiError> {
+    let path = parse_attachment_path(&format!("/{path}"))?;
+    let limit = app.config.limits.max_attachment_bytes;
+    let (file, hash, size) = receive(&app, request.into_body(), limit).await?;
+    let key = attachment_key(&hash);
+    if !app.store.has(&key).await? {
+        app.store.put_file(&key, file.path()).await?;
+    }
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    db::locks::share_catalogue(&mut transaction, caller.domain_id()).await?;
+    let new =
+        db::attachments::by_paths(&mut transaction, caller.domain_id(), std::slice::from_ref(&path)).await?.is_empty();
+    db::attachments::stage(&mut transaction, &[(path.clone(), hash, size)]).await?;
+    let changed = db::merge::attachments(&mut transaction, caller.domain_id()).await?;
+    if !changed.is_empty() {
+        db::attachments::refresh_hashes(&mut transaction, caller.domain_id(), &changed).await?;
+    }
+    transaction.commit().await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Written { path, sha256: hash.hex(), size })))
+}
+
+/// Streams a body into a scratch file, up to a limit.
+pub(super) async fn receive(
+    app: &Shared,
+    body: Body,
+    limit: u64,
+) -> Result<(tempfile::NamedTempFile, Hash, u64), ApiError> {
+    let mut file = app.store.scratch_file()?;
+    let (mut hasher, mut size) = (Sha256::new(), 0u64);
+    let mut body = body.into_data_stream();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|_| ApiError::body("The body was cut off."))?;
+        size += piece.len() as u64;
+        if size > limit {
+            return Err(ApiError::too_large(limit));
+        }
+        hasher.update(&piece);
+        file.write_all(&piece)?;
+    }
+    file.flush()?;
+    Ok((file, Hash(hasher.finalize().into()), size))
+}
+
+/// The bytes of an attachment, to whoever may read a resource that names it.
+pub async fn show(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let path = parse_attachment_path(&format!("/{path}"))?;
+    let missing = || ApiError::not_found("attachment");
+    let mut connection = app.pool.acquire().await?;
+    if !caller.sees_all()
+        && !db::attachments::is_named_by(&mut connection, caller.domain_id(), &path, caller.username()).await?
+    {
+        return Err(missing());
+    }
+    let found = db::attachments::by_paths(&mut connection, caller.domain_id(), std::slice::from_ref(&path)).await?;
+    let found = found.get(&path).ok_or_else(missing)?;
+    let etag = format!("\"{}\"", found.sha256.hex());
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let bytes = app.store.read(&attachment_key(&found.sha256), None).await.map_err(|error| match error {
+        StoreError::Missing => missing(),
+        other => other.into(),
+    })?;
+    let kind = mime_guess::from_path(&path).first_or_octet_stream().to_string();
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_LENGTH, found.size.to_string()),
+        (header::ETAG, etag),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        // Bytes that users upload must not become pages of ours.
+        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'".to_owned()),
+    ];
+    Ok((headers, Body::from_stream(bytes)).into_response())
+}

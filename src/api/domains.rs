@@ -1,0 +1,47 @@
+//! Domains: the tenants of the environment.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::db::{self, domains};
+use crate::domain::resource::ResourceId;
+use crate::wire::List;
+use crate::wire::environment::{Domain, NewDomain};
+
+use super::Shared;
+use super::error::ApiError;
+use super::extract::{JsonBody, Query, from_cursor, page, page_size};
+
+/// Which page.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    pub(super) cursor: Option<String>,
+    pub(super) limit: Option<u32>,
+}
+
+/// The domains, by name.
+pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Result<Json<List<Domain>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
+    let mut connection = app.pool.acquire().await?;
+    let rows = domains::list(&mut connection, &after, limit + 1).await?;
+    Ok(Json(page(rows, limit, |row| row.name.clone(), line)))
+}
+
+/// Makes a domain.
+pub async fn create(
+    State(app): State<Shared>,
+    JsonBody(new): JsonBody<NewDomain>,
+) -> Result<(StatusCode, Json<Domain>), ApiError> {
+    // A domain's name stands in addresses and settings, so it follows the rule of IDs.
+    let name = ResourceId::parse(new.name.trim()).map_err(|refused| ApiError::field("name", refused.reason))?;
+    let mut connection = app.pool.acquire().await?;
+    let made = domains::insert(&mut connection, name.as_str()).await?;
+    Ok((StatusCode::CREATED, Json(line(made))))
+}
+
+fn line(row: db::domains::Domain) -> Domain {
+    Domain { name: row.name, created_at: row.created_at }
+}

@@ -1,0 +1,126 @@
+//! The environment: health, who it is, features, licence, resource types.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use crate::db::{self, Acquire, PgConnection};
+use crate::domain::manifest::FORMAT;
+use crate::domain::resource_type::UniqueName;
+use crate::wire::List;
+use crate::wire::environment::{Environment, EnvironmentChange, License, TypeLine, TypeReference};
+
+use super::Shared;
+use super::error::ApiError;
+use super::extract::JsonBody;
+
+/// The process answers.
+pub async fn alive() -> &'static str {
+    "ok"
+}
+
+/// Database and storage answer.
+pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> {
+    let down = |what: &str| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("The {what} does not answer."))
+    };
+    db::ping(&app.pool).await.map_err(|_| down("database"))?;
+    app.store.has("ready").await.map_err(|_| down("storage"))?;
+    Ok("ready")
+}
+
+/// Metrics in Prometheus' text format.
+pub async fn metrics(State(app): State<Shared>) -> String {
+    app.metrics.render()
+}
+
+/// Who this environment is.
+pub async fn show(State(app): State<Shared>) -> Result<Json<Environment>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    Ok(Json(environment(&app, &mut connection).await?))
+}
+
+/// Turns feature switches, sets licence limits.
+pub async fn change(
+    State(app): State<Shared>,
+    JsonBody(change): JsonBody<EnvironmentChange>,
+) -> Result<Json<Environment>, ApiError> {
+    if let Some(unknown) = change.features.keys().chain(change.license.keys()).find(|key| app.types.get(key).is_none())
+    {
+        return Err(ApiError::field(unknown, "is not a resource type").with(
+            "type_unknown",
+            unknown,
+            "is not a resource type",
+        ));
+    }
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    for (kind, enabled) in &change.features {
+        db::environment::set_feature(&mut transaction, kind, *enabled).await?;
+    }
+    for (kind, limit) in &change.license {
+        let limit =
+            limit.map(i64::try_from).transpose().map_err(|_| ApiError::field(kind, "has a limit that is too high"))?;
+        db::environment::set_limit(&mut transaction, kind, limit).await?;
+    }
+    let shown = environment(&app, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Json(shown))
+}
+
+pub(super) async fn environment(app: &Shared, connection: &mut PgConnection) -> Result<Environment, ApiError> {
+    let disabled = db::environment::disabled_features(connection).await?;
+    let limits = db::environment::license(connection).await?;
+    let used = db::environment::used(connection).await?;
+    let keys: Vec<String> = app.types.all().iter().map(|kind| kind.key.to_string()).collect();
+    let license = |key: &String| License {
+        limit: limits.get(key).map(|(limit, _)| *limit),
+        used: used.get(key).copied().unwrap_or_default(),
+    };
+    Ok(Environment {
+        id: app.identity.id.clone(),
+        name: app.config.environment.name.clone(),
+        kind: app.config.environment.kind.as_str().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        package_format: FORMAT,
+        features: keys.iter().map(|key| (key.clone(), !disabled.contains(key))).collect(),
+        license: keys.iter().map(|key| (key.clone(), license(key))).collect(),
+        public_key: app.identity.public_key.clone(),
+        sealing_key: app.identity.sealing_key.clone(),
+        types: app
+            .types
+            .digests()
+            .into_iter()
+            .map(|(key, digest)| (key, digest.to_string()))
+            .collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// The resource types, with labels.
+pub async fn types(State(app): State<Shared>) -> Json<List<TypeLine>> {
+    let line = |kind: &std::sync::Arc<crate::domain::resource_type::ResourceType>| TypeLine {
+        key: kind.key.to_string(),
+        label: kind.label.clone(),
+        order: kind.order,
+        unique_name: match kind.unique_name {
+            UniqueName::Directory => "directory",
+            UniqueName::Domain => "domain",
+            UniqueName::None => "none",
+        }
+        .to_owned(),
+        references: kind
+            .rules
+            .iter()
+            .map(|rule| TypeReference {
+                role: rule.role.clone(),
+                kind: rule.kind.as_str().to_owned(),
+                to: rule.to.clone(),
+            })
+            .collect(),
+        schema: kind.schema.clone(),
+        digest: kind.digest.to_string(),
+    };
+    Json(List { items: app.types.all().into_iter().map(line).collect(), next_cursor: None })
+}

@@ -1,0 +1,171 @@
+//! Exports: preview, start, download.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum_extra::TypedHeader;
+use axum_extra::headers::Range;
+use uuid::Uuid;
+
+use crate::db::records::NewRecord;
+use crate::db::{self, Acquire, jobs};
+use crate::domain::record::RecordKind;
+use crate::store::StoreError;
+use crate::wire::record::{PackageInfo, Record};
+use crate::wire::resource::PreviewItem;
+use crate::wire::selection::{ExportRequest, Preview};
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{JsonBody, Path};
+use super::records::{Accepted, find};
+use super::selections;
+
+/// What an export would take along, and why.
+pub async fn preview(
+    State(app): State<Shared>,
+    caller: Caller,
+    JsonBody(request): JsonBody<ExportRequest>,
+) -> Result<Json<Preview>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let roots = selections::roots(&app, &mut connection, &caller, &request).await?;
+    let resolved =
+        db::closure::resolve(&mut connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
+    let forbidden = selections::forbidden(&app, &caller, &resolved);
+    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner)).map(|node| PreviewItem {
+        resource_id: node.id.to_string(),
+        kind: node.kind,
+        name: node.name,
+        directory: node.directory,
+        reason: node.reason,
+    });
+    Ok(Json(Preview {
+        items: items.collect(),
+        missing: resolved.missing,
+        forbidden,
+        shared_parts: resolved.shared_parts,
+    }))
+}
+
+/// Starts an export.
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    JsonBody(request): JsonBody<ExportRequest>,
+) -> Result<Accepted<Record>, ApiError> {
+    let name = selections::package_name(request.name.as_deref())?;
+    let mut connection = app.pool.acquire().await?;
+    let roots = selections::allowed_roots(&app, &mut connection, &caller, &request).await?;
+    let id = Uuid::now_v7();
+    let new = NewRecord {
+        id,
+        domain_id: caller.domain_id(),
+        kind: RecordKind::Export,
+        name: &name,
+        requested_by: caller.username(),
+        options: serde_json::json!({"roots": roots, "export_upstream": request.export_upstream, "note": request.note}),
+        target: None,
+    };
+    let mut transaction = connection.begin().await?;
+    db::records::insert(&mut transaction, &new).await?;
+    jobs::queue(&mut transaction, jobs::EXPORT, id, caller.domain_id()).await?;
+    let record = find(&mut transaction, &caller, id).await?;
+    transaction.commit().await?;
+    Accepted::record(record)
+}
+
+/// The package of an export: whole, or a range of it.
+pub async fn package(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    range: Option<TypedHeader<Range>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let record = find(&mut connection, &caller, id).await?;
+    if record.kind()? == RecordKind::Import {
+        return Err(ApiError::not_found("export"));
+    }
+    let (Some(key), Some(package)) = (&record.package_key, record.package.clone()) else {
+        let detail = format!("The package is not there: the record is {}.", record.status);
+        return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
+    };
+    let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("package"))?;
+    let etag = format!("\"{}\"", package.sha256);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let still = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
+    let wanted = match range.filter(|_| still) {
+        Some(TypedHeader(range)) => Some(one_range(&range, package.size)?),
+        None => None,
+    };
+    let part = wanted.flatten();
+    let bytes = app.store.read(key, part.clone()).await.map_err(|error| match error {
+        StoreError::Missing => {
+            ApiError::new(StatusCode::GONE, "gone", "The package is no longer kept. Export it again.")
+        }
+        other => other.into(),
+    })?;
+    let length = part.as_ref().map_or(package.size, |part| part.end - part.start);
+    let mut response = Body::from_stream(bytes).into_response();
+    let answer = response.headers_mut();
+    let value = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    answer.insert(header::CONTENT_LENGTH, value(length.to_string()));
+    answer.insert(header::ETAG, value(etag));
+    answer.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    answer.insert(header::CONTENT_DISPOSITION, value(disposition(&package.file_name)));
+    if let Some(part) = part {
+        answer.insert(header::CONTENT_RANGE, value(format!("bytes {}-{}/{}", part.start, part.end - 1, package.size)));
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+/// The one range that is asked for; `None`: several are, and the whole is the answer.
+fn one_range(range: &Range, size: u64) -> Result<Option<std::ops::Range<u64>>, ApiError> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let mut ranges = range.satisfiable_ranges(size).map(|(from, to)| {
+        let from = match from {
+            Included(from) => from,
+            Excluded(from) => from + 1,
+            Unbounded => 0,
+        };
+        let to = match to {
+            Included(to) => to.saturating_add(1).min(size),
+            Excluded(to) => to.min(size),
+            Unbounded => size,
+        };
+        from..to
+    });
+    match (ranges.next(), ranges.next()) {
+        (Some(one), None) if one.start < one.end => Ok(Some(one)),
+        (Some(_), Some(_)) => Ok(None),
+        _ => Err(ApiError::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "range_not_satisfiable",
+            format!("The package has {size} bytes."),
+        )),
+    }
+}
+
+/// A download under a name that may hold any character (RFC 6266, RFC 8187).
+fn disposition(file_name: &str) -> String {
+    let plain: String = file_name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
+        .collect();
+    let encoded: String = file_name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}

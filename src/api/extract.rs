@@ -1,0 +1,161 @@
+//! What handlers take from a request. Whatever is wrong with it becomes a problem with a code.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::wire::List;
+
+use super::Shared;
+use super::error::ApiError;
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+/// A JSON body, or none.
+pub struct MaybeJson<T>(pub Option<T>);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+        if !is_media_type(request.headers(), &["application/json"]) {
+            return Err(ApiError::media_type("application/json"));
+        }
+        let limit = app.config.limits.max_definition_bytes + 64 * 1024;
+        Ok(Self(parse(&read(request.into_body(), limit).await?)?))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Shared> for MaybeJson<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+        let json = is_media_type(request.headers(), &["application/json"]);
+        let limit = app.config.limits.max_definition_bytes;
+        let bytes = read(request.into_body(), limit).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(None));
+        }
+        if json { Ok(Self(Some(parse(&bytes)?))) } else { Err(ApiError::media_type("application/json")) }
+    }
+}
+
+/// Reads a body of up to so many bytes.
+pub async fn read(body: Body, limit: u64) -> Result<Vec<u8>, ApiError> {
+    let read = to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await;
+    read.map(|bytes| bytes.to_vec()).map_err(|error| {
+        let too_large =
+            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit"));
+        if too_large { ApiError::too_large(limit) } else { ApiError::body("The body was cut off.") }
+    })
+}
+
+/// Parses JSON: 422 `invalid_body` where it is none, 422 `invalid_field` where a field is wrong.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::body(format!("The body is not valid JSON: {error}.")))?;
+    if holds_nul(&value) {
+        return Err(ApiError::field("body", "must not contain the character U+0000"));
+    }
+    if !value.is_object() {
+        return Err(ApiError::body("The body must be a JSON object."));
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        // A missing field is named by the message alone.
+        let missing =
+            message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')).map(str::to_owned);
+        match missing {
+            Some(field) => ApiError::field(&if path == "." { field } else { format!("{path}.{field}") }, "is missing"),
+            None => ApiError::field(&path, message),
+        }
+    })
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(key, item)| key.contains('\0') || holds_nul(item)),
+        _ => false,
+    }
+}
+
+/// Whether the request's body has one of some media types.
+pub fn is_media_type(headers: &HeaderMap, wanted: &[&str]) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    wanted.iter().any(|one| essence.eq_ignore_ascii_case(one))
+}
+
+/// Query parameters.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let text = parts.uri.query().unwrap_or_default();
+        if text.contains("%00") {
+            return Err(ApiError::field("query", "must not contain the character U+0000"));
+        }
+        let found = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        found.map(|query| Self(query.0)).map_err(|error| ApiError::field("query", error.body_text()))
+    }
+}
+
+/// Path parameters.
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(path) => Ok(Self(path.0)),
+            Err(_) => Err(ApiError::not_found("thing: its ID is not one")),
+        }
+    }
+}
+
+/// How many items a page has: 1 to 500, 50 unless asked.
+pub fn page_size(limit: Option<u32>) -> Result<i64, ApiError> {
+    match limit.unwrap_or(50) {
+        limit @ 1..=500 => Ok(i64::from(limit)),
+        _ => Err(ApiError::field("limit", "must be from 1 to 500")),
+    }
+}
+
+/// Where a page begins, as clients hand it back.
+pub fn cursor<T: Serialize>(place: &T) -> String {
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).unwrap_or_default())
+}
+
+/// Reads a cursor.
+pub fn from_cursor<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, ApiError> {
+    let wrong = || ApiError::field("cursor", "is not one that a list gave");
+    let Some(text) = text else { return Ok(None) };
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+    let place: Value = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    if holds_nul(&place) {
+        return Err(wrong());
+    }
+    serde_json::from_value(place).map(Some).map_err(|_| wrong())
+}
+
+/// A page out of rows that were asked for one more than fits.
+pub fn page<R, T, C: Serialize>(
+    mut rows: Vec<R>,
+    limit: i64,
+    place: impl Fn(&R) -> C,
+    line: impl FnMut(R) -> T,
+) -> List<T> {
+    let more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    let next_cursor = if more { rows.last().map(|row| cursor(&place(row))) } else { None };
+    List { items: rows.into_iter().map(line).collect(), next_cursor }
+}

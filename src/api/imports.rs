@@ -1,0 +1,284 @@
+//! Imports: receive a package, plan, execute.
+
+use std::io::Write;
+
+use axum::Json;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::db::records::{Change, NewRecord};
+use crate::db::{self, Acquire, PgConnection, jobs};
+use crate::domain::import_plan::Resolution;
+use crate::domain::manifest::Manifest;
+use crate::domain::record::{RecordKind, RecordStatus};
+use crate::package::reader::Package;
+use crate::planning::{self, Planning};
+use crate::secrets;
+use crate::store::package_key;
+use crate::wire::FieldProblem;
+use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
+
+use super::Shared;
+use super::attachments::receive;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{JsonBody, MaybeJson, Path, is_media_type};
+use super::records::{Accepted, find, line, lock};
+
+/// A package as it was received.
+struct Received {
+    file: tempfile::NamedTempFile,
+    sha256: String,
+    size: u64,
+}
+
+/// Receives a package. What can be told from its table of contents is refused at once and leaves nothing
+/// behind; its contents are checked while they are parsed.
+pub async fn create(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Accepted<Record>, ApiError> {
+    let received = package(&app, request).await?;
+    let file = received.file.reopen()?;
+    let limits = app.limits();
+    let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
+    let manifest = opened.manifest;
+    let mut connection = app.pool.acquire().await?;
+    check_origin(&mut connection, &manifest).await?;
+
+    let id = Uuid::now_v7();
+    let key = package_key(id);
+    app.store.put_file(&key, received.file.path()).await?;
+    let queued = queue(&mut connection, &caller, id, &manifest, &received, &key).await;
+    if queued.is_err() {
+        app.store.delete(&key).await?;
+    }
+    Accepted::record(queued?)
+}
+
+async fn queue(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+    manifest: &Manifest,
+    received: &Received,
+    key: &str,
+) -> Result<db::records::Record, ApiError> {
+    let new = NewRecord {
+        id,
+        domain_id: caller.domain_id(),
+        kind: RecordKind::Import,
+        name: &manifest.name,
+        requested_by: caller.username(),
+        options: serde_json::json!(PlanRequest::default()),
+        target: None,
+    };
+    let resources: u64 = manifest.counts.values().sum();
+    let package = PackageInfo {
+        size: received.size,
+        sha256: received.sha256.clone(),
+        file_name: format!("{}.zip", manifest.name),
+        resources,
+    };
+    let mut transaction = connection.begin().await?;
+    db::records::insert(&mut transaction, &new).await?;
+    let change = Change {
+        progress: Some((0, resources, "resources")),
+        package: Some(serde_json::json!(package)),
+        package_key: Some(key.to_owned()),
+        source_environment: Some(manifest.environment.name.clone()),
+        ..Change::default()
+    };
+    db::records::update(&mut transaction, id, change).await?;
+    jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
+    let record = find(&mut transaction, caller, id).await?;
+    transaction.commit().await?;
+    Ok(record)
+}
+
+async fn package(app: &Shared, request: Request) -> Result<Received, ApiError> {
+    let limit = app.config.limits.max_package_bytes;
+    let headers = request.headers();
+    if is_media_type(headers, &["multipart/form-data"]) {
+        return from_form(app, request, limit).await;
+    }
+    if !is_media_type(headers, &["application/zip", "application/x-zip-compressed", "application/octet-stream"]) {
+        return Err(ApiError::media_type("application/zip or multipart/form-data"));
+    }
+    let (file, hash, size) = receive(app, request.into_body(), limit).await?;
+    Ok(Received { file, sha256: hash.hex(), size })
+}
+
+async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Received, ApiError> {
+    let mut form = Multipart::from_request(request, &()).await.map_err(|error| ApiError::body(error.body_text()))?;
+    let broken =
+        |error: axum::extract::multipart::MultipartError| ApiError::body(format!("The form cannot be read: {error}."));
+    let mut received = None;
+    while let Some(mut field) = form.next_field().await.map_err(broken)? {
+        if field.name() != Some("package") {
+            continue;
+        }
+        let mut file = app.store.scratch_file()?;
+        let (mut hasher, mut size) = (<sha2::Sha256 as sha2::Digest>::new(), 0u64);
+        while let Some(piece) = field.chunk().await.map_err(broken)? {
+            size += piece.len() as u64;
+            if size > limit {
+                return Err(ApiError::too_large(limit));
+            }
+            sha2::Digest::update(&mut hasher, &piece);
+            file.write_all(&piece)?;
+        }
+        let hash: [u8; 32] = sha2::Digest::finalize(hasher).into();
+        received = Some(Received { file, sha256: crate::domain::resource::Hash(hash).hex(), size });
+    }
+    received.ok_or_else(|| ApiError::field("package", "is missing from the form"))
+}
+
+/// The key is the one that the environment's packages were signed with so far.
+async fn check_origin(connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
+    let pinned = db::environment::pinned_key(connection, &manifest.environment.id).await?;
+    if pinned.is_none_or(|key| key == manifest.environment.public_key) {
+        return Ok(());
+    }
+    let detail = "The package claims to come from an environment whose packages were signed with another key so far. \
+        Make sure where it comes from.";
+    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail))
+}
+
+/// Sets the options and plans anew.
+pub async fn plan(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    JsonBody(request): JsonBody<PlanRequest>,
+) -> Result<Json<Record>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = import(&mut transaction, &caller, id, "planned").await?;
+    let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+    planned.save(&mut transaction, &record, &request).await?;
+    let record = find(&mut transaction, &caller, id).await?;
+    transaction.commit().await?;
+    Ok(Json(line(record)?))
+}
+
+/// An import that awaits confirmation, held until the transaction ends.
+async fn import(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+    attempt: &'static str,
+) -> Result<db::records::Record, ApiError> {
+    let record = lock(connection, caller, id).await?;
+    if record.kind()? != RecordKind::Import {
+        return Err(ApiError::not_found("import"));
+    }
+    record.status()?.confirmable(attempt)?;
+    Ok(record)
+}
+
+/// A plan as it would be saved.
+struct Planned {
+    change: Change,
+    items: Vec<Item>,
+    digest: String,
+}
+
+impl Planned {
+    async fn make(
+        app: &Shared,
+        connection: &mut PgConnection,
+        record: &db::records::Record,
+        request: &PlanRequest,
+    ) -> Result<Self, ApiError> {
+        let options = planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
+        if let Some(owner) = &request.owner
+            && db::users::by_name(connection, record.domain_id, owner).await?.is_none()
+        {
+            return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
+        }
+        let entries = db::import_entries::load(connection, record.id).await?;
+        let planning = Planning::make(app, connection, record, request, &entries).await?;
+        for (id, resolution) in &options.resolutions {
+            let field = format!("resolutions.{id}");
+            let Some(entry) = entries.iter().find(|entry| entry.id == *id) else {
+                return Err(ApiError::field(&field, "names a resource that is not in the package"));
+            };
+            if let Resolution::Map(target) = resolution {
+                let fits = planning
+                    .facts
+                    .resources
+                    .get(target)
+                    .is_some_and(|found| found.here && found.type_key == entry.type_key);
+                if !fits {
+                    return Err(ApiError::field(
+                        &field,
+                        format!("maps to {target}, which is not a {} of this domain", entry.type_key),
+                    ));
+                }
+            }
+        }
+        let (change, items) = planning.preview(&entries);
+        let digest = change.plan_digest.clone().unwrap_or_default();
+        Ok(Self { change, items, digest })
+    }
+
+    async fn save(
+        self,
+        connection: &mut PgConnection,
+        record: &db::records::Record,
+        request: &PlanRequest,
+    ) -> Result<(), ApiError> {
+        let stored = PlanRequest { plan_digest: None, ..request.clone() };
+        let change = Change { options: Some(serde_json::json!(stored)), ..self.change };
+        db::record_items::replace(connection, record.id, &planning::chunks(&self.items)?).await?;
+        db::records::update(connection, record.id, change).await?;
+        Ok(())
+    }
+}
+
+/// Starts the import, with the options of the body if it has any.
+pub async fn execute(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    MaybeJson(request): MaybeJson<PlanRequest>,
+) -> Result<Accepted<Record>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = import(&mut transaction, &caller, id, "executed").await?;
+    if let Some(request) = request {
+        let stored: PlanRequest = serde_json::from_value(record.options.clone()).unwrap_or_default();
+        let digest = request.plan_digest.clone();
+        // A body of the digest alone leaves the stored options as they are.
+        let alone = serde_json::json!(PlanRequest { plan_digest: None, ..request.clone() })
+            == serde_json::json!(PlanRequest::default());
+        let request = if alone && digest.is_some() { stored } else { request };
+        let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+        if digest.is_some_and(|digest| digest != planned.digest) {
+            return Err(stale(&mut transaction, &record, &planned).await?);
+        }
+        planned.save(&mut transaction, &record, &request).await?;
+    }
+    db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
+        .await?;
+    jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;
+    let record = find(&mut transaction, &caller, id).await?;
+    transaction.commit().await?;
+    Accepted::record(record)
+}
+
+/// 409 `plan_stale`, with the resources whose plan or whose counterpart is another now.
+async fn stale(
+    connection: &mut PgConnection,
+    record: &db::records::Record,
+    planned: &Planned,
+) -> Result<ApiError, ApiError> {
+    let before = super::records::all_items(connection, record.id).await?;
+    let moved = before.iter().zip(&planned.items).filter(|(before, now)| before != now).map(|(_, now)| FieldProblem {
+        code: "plan_stale".to_owned(),
+        field: now.resource_id.clone(),
+        message: format!("{} moved in the target since it was planned.", now.name),
+    });
+    let moved: Vec<FieldProblem> = moved.collect();
+    let detail = "The target is not as it was when this was planned. Look at the plan again, then execute with its new plan_digest.";
+    Ok(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail).with_all(moved))
+}

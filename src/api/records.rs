@@ -1,0 +1,210 @@
+//! Records: list, one, items.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::db::record_items::CHUNK;
+use crate::db::records::{self as rows, Filter};
+use crate::db::{DbError, PgConnection, record_items};
+use crate::domain::record::{RecordKind, RecordStatus};
+use crate::wire::List;
+use crate::wire::record::{Item, Progress, Record, TargetRef};
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{Path, Query, cursor, from_cursor, page, page_size};
+
+/// 202: a job was started; `Location` names its record.
+pub struct Accepted<T> {
+    location: String,
+    body: T,
+}
+
+impl Accepted<Record> {
+    pub(super) fn record(record: rows::Record) -> Result<Self, ApiError> {
+        let body = line(record)?;
+        Ok(Self { location: format!("/api/v1/records/{}", body.id), body })
+    }
+}
+
+impl<T: Serialize> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        let mut response = (StatusCode::ACCEPTED, Json(self.body)).into_response();
+        if let Ok(location) = HeaderValue::from_str(&self.location) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// What a list is narrowed to.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    kind: Option<String>,
+    status: Option<String>,
+    q: Option<String>,
+    requested_by: Option<String>,
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+/// The domain's records, newest first; developers and viewers see their own.
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<List<Record>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let before: Option<Uuid> = from_cursor(query.cursor.as_deref())?;
+    if query.kind.as_deref().is_some_and(|word| RecordKind::parse(word).is_none()) {
+        return Err(ApiError::field("kind", "must be export, import or online"));
+    }
+    if query.status.as_deref().is_some_and(|word| RecordStatus::parse(word).is_none()) {
+        return Err(ApiError::field("status", "is not a status of records"));
+    }
+    let mut filter = Filter {
+        kind: query.kind,
+        status: query.status,
+        q: query.q.filter(|q| !q.is_empty()),
+        requested_by: query.requested_by,
+        from: query.from,
+        to: query.to,
+    };
+    if !caller.sees_all() {
+        if filter.requested_by.as_ref().is_some_and(|name| name != caller.username()) {
+            return Ok(Json(List { items: Vec::new(), next_cursor: None }));
+        }
+        filter.requested_by = Some(caller.username().to_owned());
+    }
+    let mut connection = app.pool.acquire().await?;
+    let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
+    let listed = page(found, limit, |row| row.id, line);
+    let items = listed.items.into_iter().collect::<Result<_, DbError>>()?;
+    Ok(Json(List { items, next_cursor: listed.next_cursor }))
+}
+
+/// One record.
+pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    Ok(Json(line(find(&mut connection, &caller, id).await?)?))
+}
+
+/// A record that the caller may see; 404 otherwise.
+pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Record, ApiError> {
+    visible(caller, rows::by_id(connection, caller.domain_id(), id).await?)
+}
+
+/// The same, held until the transaction ends.
+pub(super) async fn lock(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Record, ApiError> {
+    visible(caller, rows::lock(connection, caller.domain_id(), id).await?)
+}
+
+fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
+    let found = found.filter(|record| caller.sees_all() || record.requested_by == caller.username());
+    found.ok_or_else(|| ApiError::not_found("record"))
+}
+
+/// What a list of items is narrowed to.
+#[derive(Debug, Deserialize)]
+pub struct ItemsQuery {
+    status: Option<String>,
+    method: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+/// The items of a record, in dependency order.
+pub async fn items(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Query(query): Query<ItemsQuery>,
+) -> Result<Json<List<Item>>, ApiError> {
+    let limit = page_size(query.limit)? as usize;
+    let word = |field: &str, value: &Option<String>, known: &[&str]| match value.as_deref() {
+        Some(word) if !known.contains(&word) => {
+            Err(ApiError::field(field, format!("must be one of {}", known.join(", "))))
+        }
+        _ => Ok(()),
+    };
+    word("status", &query.status, &["pending", "succeeded", "failed", "skipped", "unchanged"])?;
+    word("method", &query.method, &["create", "update", "unchanged", "skip", "map", "delete", "blocked"])?;
+    let mut place: i32 = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
+    let mut connection = app.pool.acquire().await?;
+    find(&mut connection, &caller, id).await?;
+    let wanted = |item: &Item| {
+        let is = |value: serde_json::Value, word: &Option<String>| word.as_ref().is_none_or(|word| value == **word);
+        is(serde_json::json!(item.status), &query.status)
+            && is(serde_json::json!(item.method), &query.method)
+            && query.kind.as_ref().is_none_or(|kind| *kind == item.kind)
+    };
+    let filter = (query.status.as_deref(), query.method.as_deref(), query.kind.as_deref());
+    let mut found: Vec<(i32, Item)> = Vec::new();
+    while found.len() <= limit {
+        let chunks = record_items::chunks(&mut connection, id, place, filter, 4).await?;
+        let Some(last) = chunks.last().map(|chunk| chunk.first) else { break };
+        for chunk in chunks {
+            let items: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("item"))?;
+            let placed = items.into_iter().enumerate().map(|(at, item)| (chunk.first + at as i32, item));
+            found.extend(placed.filter(|(at, item)| *at >= place && wanted(item)));
+        }
+        place = last + CHUNK as i32;
+    }
+    let next_cursor = found.get(limit).map(|(at, _)| cursor(at));
+    found.truncate(limit);
+    Ok(Json(List { items: found.into_iter().map(|(_, item)| item).collect(), next_cursor }))
+}
+
+/// All items of a record.
+pub(super) async fn all_items(connection: &mut PgConnection, id: Uuid) -> Result<Vec<Item>, ApiError> {
+    let chunks = record_items::chunks(connection, id, 0, (None, None, None), i64::MAX).await?;
+    let mut items = Vec::new();
+    for chunk in chunks {
+        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
+    }
+    Ok(items)
+}
+
+/// A record as clients see it.
+pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
+    fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, DbError> {
+        serde_json::from_value(value).map_err(|_| DbError::Corrupt("record"))
+    }
+    Ok(Record {
+        id: row.id,
+        kind: row.kind,
+        status: row.status,
+        phase: row.phase,
+        name: row.name,
+        domain: row.domain,
+        requested_by: row.requested_by,
+        options: row.options,
+        progress: Progress {
+            done: row.progress_done as u64,
+            total: row.progress_total as u64,
+            unit: row.progress_unit,
+        },
+        counts: read(row.counts)?,
+        error: row.error.filter(|error| !error.is_null()).map(read).transpose()?,
+        package: row.package.map(read).transpose()?,
+        target: row.target_id.zip(row.target_name).map(|(id, name)| TargetRef { id, name }),
+        source_environment: row.source_environment,
+        remote_record_id: row.remote_record_id,
+        warnings: read(row.warnings)?,
+        checklist: read(row.checklist)?,
+        plan_digest: row.plan_digest,
+        created_at: row.created_at,
+        started_at: row.started_at,
+        finished_at: row.finished_at,
+    })
+}

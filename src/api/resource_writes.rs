@@ -1,0 +1,417 @@
+//! Writing resources: one, a batch, deleting. Definitions, references and hashes change together.
+
+use std::collections::{HashMap, HashSet};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_util::io::StreamReader;
+
+use crate::db::merge::Writer;
+use crate::db::resources::{self, Current};
+use crate::db::staging::{Staged, StagedResource};
+use crate::db::{self, Acquire, PgConnection};
+use crate::domain::closure::on_cycles;
+use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
+use crate::domain::{definition, json};
+use crate::wire::FieldProblem;
+use crate::wire::resource::{BatchLine, BatchResult, PutResource};
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{JsonBody, Path, Query, is_media_type, parse};
+use super::resources::answer;
+
+/// Lines of a batch that are worked on together.
+const PORTION: usize = 1_000;
+/// Most lines of a batch.
+const MAX_LINES: usize = 1_000_000;
+
+/// Creates or replaces a resource.
+pub async fn put(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<PutResource>,
+) -> Result<Response, ApiError> {
+    let id = ResourceId::parse(&id)?;
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let mut write = Write::begin(&app, &caller, &mut transaction).await?;
+    let line = BatchLine {
+        id: id.to_string(),
+        kind: body.kind,
+        name: body.name,
+        directory: body.directory,
+        definition: body.definition,
+    };
+    write.expected = expected_revision(&headers)?;
+    write.portion(&mut transaction, vec![(0, line)]).await.map_err(|(_, error)| error)?;
+    let done = write.finish(&mut transaction).await.map_err(|(_, error)| error)?;
+    let row = resources::by_id(&mut transaction, caller.domain_id(), id.as_str()).await?;
+    let row = row.ok_or_else(|| ApiError::not_found("resource"))?;
+    let shown = answer(&app, &mut transaction, caller.domain_id(), row).await?;
+    transaction.commit().await?;
+    let status = if done.created > 0 { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, shown).into_response())
+}
+
+/// `If-Match`: a revision in quotes, or `*` for any.
+fn expected_revision(headers: &HeaderMap) -> Result<Option<Option<i64>>, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(Some(None));
+    }
+    let revision = text.trim_start_matches("W/").trim_matches('"').parse();
+    revision
+        .map(|revision| Some(Some(revision)))
+        .map_err(|_| ApiError::field("If-Match", "must be a revision in quotes"))
+}
+
+/// Creates or replaces many resources, all or none. A line each; a bad one is named by its number.
+pub async fn batch(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Json<BatchResult>, ApiError> {
+    if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+        return Err(ApiError::media_type("application/x-ndjson"));
+    }
+    let longest = app.config.limits.max_definition_bytes + 64 * 1024;
+    let body = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let mut lines = tokio_util::codec::FramedRead::new(
+        StreamReader::new(body),
+        tokio_util::codec::LinesCodec::new_with_max_length(usize::try_from(longest).unwrap_or(usize::MAX)),
+    );
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let mut write = Write::begin(&app, &caller, &mut transaction).await?;
+    let at_line = |(line, error): (usize, ApiError)| error.at(&format!("line {}", line + 1));
+    let mut portion = Vec::with_capacity(PORTION);
+    let mut number = 0;
+    while let Some(line) = lines.try_next().await.map_err(|error| unreadable(&error, number, longest))? {
+        if number >= MAX_LINES {
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!("A batch has at most {MAX_LINES} lines."),
+            ));
+        }
+        if !line.trim().is_empty() {
+            let parsed = parse(line.as_bytes()).map_err(|error| at_line((number, error)))?;
+            portion.push((number, parsed));
+        }
+        number += 1;
+        if portion.len() == PORTION {
+            write.portion(&mut transaction, std::mem::take(&mut portion)).await.map_err(at_line)?;
+        }
+    }
+    write.portion(&mut transaction, portion).await.map_err(at_line)?;
+    let done = write.finish(&mut transaction).await.map_err(at_line)?;
+    transaction.commit().await?;
+    Ok(Json(done))
+}
+
+fn unreadable(error: &tokio_util::codec::LinesCodecError, number: usize, longest: u64) -> ApiError {
+    match error {
+        tokio_util::codec::LinesCodecError::MaxLineLengthExceeded => {
+            ApiError::too_large(longest).at(&format!("line {}", number + 1))
+        }
+        tokio_util::codec::LinesCodecError::Io(_) => {
+            ApiError::body("The body was cut off, or is not UTF-8.").at(&format!("line {}", number + 1))
+        }
+    }
+}
+
+/// An error and the line that it is about.
+type AtLine = (usize, ApiError);
+
+/// Resources on their way into the catalogue, in one transaction.
+struct Write<'a> {
+    app: &'a Shared,
+    caller: &'a Caller,
+    staged: Staged,
+    seen: HashSet<ResourceId>,
+    done: BatchResult,
+    /// (resource, key, child) that this write takes away, and that it has.
+    gone: Vec<(String, String, String)>,
+    alive: Vec<(String, String, String)>,
+    acyclic: bool,
+    /// `If-Match`, for a single write.
+    expected: Option<Option<i64>>,
+}
+
+impl<'a> Write<'a> {
+    async fn begin(app: &'a Shared, caller: &'a Caller, connection: &mut PgConnection) -> Result<Self, ApiError> {
+        db::locks::share_catalogue(connection, caller.domain_id()).await?;
+        Ok(Self {
+            app,
+            caller,
+            staged: Staged::default(),
+            seen: HashSet::new(),
+            done: BatchResult::default(),
+            gone: Vec::new(),
+            alive: Vec::new(),
+            acyclic: false,
+            expected: None,
+        })
+    }
+
+    /// Checks and stages some lines.
+    async fn portion(&mut self, connection: &mut PgConnection, lines: Vec<(usize, BatchLine)>) -> Result<(), AtLine> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let first = lines[0].0;
+        let ids: Vec<String> = lines.iter().map(|(_, line)| line.id.clone()).filter(|id| !id.contains('\0')).collect();
+        let current = resources::lock(connection, &ids).await.map_err(|error| (first, error.into()))?;
+        let current: HashMap<String, Current> = current.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let paths = self.attachments(connection, &lines).await.map_err(|error| (first, error))?;
+        for (number, line) in lines {
+            let old = current.get(&line.id);
+            self.line(number, line, old, &paths).map_err(|error| (number, error))?;
+        }
+        self.staged.send(connection, 1024 * 1024).await.map_err(|error| (first, error.into()))
+    }
+
+    /// The hashes of the attachments that some lines name.
+    async fn attachments(
+        &self,
+        connection: &mut PgConnection,
+        lines: &[(usize, BatchLine)],
+    ) -> Result<HashMap<String, Hash>, ApiError> {
+        let mut paths = Vec::new();
+        for (_, line) in lines {
+            if let Some(kind) = self.app.types.get(&line.kind).filter(|kind| !kind.attachments.is_empty())
+                && let Ok(found) = definition::find(kind, &mut line.definition.clone())
+            {
+                paths.extend(found.attachments);
+            }
+        }
+        if paths.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let found = db::attachments::by_paths(connection, self.caller.domain_id(), &paths).await?;
+        Ok(found.into_iter().map(|(path, found)| (path, found.sha256)).collect())
+    }
+
+    fn line(
+        &mut self,
+        number: usize,
+        line: BatchLine,
+        old: Option<&Current>,
+        paths: &HashMap<String, Hash>,
+    ) -> Result<(), ApiError> {
+        let id = ResourceId::parse(&line.id)?;
+        let name = parse_name(&line.name)?;
+        let directory = parse_directory(&line.directory)?;
+        let kind = self.app.types.get(&line.kind).cloned().ok_or_else(|| {
+            let detail = format!("The environment does not know the resource type {}.", line.kind);
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "type_unknown", detail).with(
+                "type_unknown",
+                "type",
+                "is not known",
+            )
+        })?;
+        if !self.seen.insert(id.clone()) {
+            return Err(ApiError::field("id", "stands in the batch twice"));
+        }
+        self.check_old(&id, &kind.key, old)?;
+        let mut value = line.definition;
+        let old_value: Option<Value> = old.and_then(|old| serde_json::from_str(&old.definition).ok());
+        definition::check(&kind, &mut value)?;
+        let mut sealing = Ok(());
+        definition::seal_written(&kind, &mut value, old_value.as_ref(), &mut |secret| {
+            self.app.sealer.seal_value(id.as_str(), secret).unwrap_or_else(|error| {
+                sealing = Err(error);
+                String::new()
+            })
+        })?;
+        sealing?;
+        let found = definition::find(&kind, &mut value)?;
+        let bytes = json::canonical(&value);
+        if bytes.len() as u64 > self.app.config.limits.max_definition_bytes {
+            return Err(ApiError::too_large(self.app.config.limits.max_definition_bytes));
+        }
+        self.acyclic |= found.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
+        if let Some(old) = old
+            && old.name == name
+            && old.directory == directory
+            && old_value.as_ref() == Some(&value)
+        {
+            self.done.unchanged += 1;
+            return Ok(());
+        }
+        self.children(&id, &kind, &found.children, old);
+        let definition_hash = definition::hash(&kind, value);
+        let attachments: Vec<_> =
+            found.attachments.iter().map(|path| (path.clone(), paths.get(path).copied())).collect();
+        self.staged.add(&StagedResource {
+            ordinal: number as i32,
+            id: &id,
+            kind: &kind,
+            name: &name,
+            directory: &directory,
+            definition: &bytes,
+            definition_hash,
+            content_hash: content_hash(&kind.key, &name, &directory, &definition_hash, &attachments),
+            owner: self.caller.username(),
+            base_revision: old.map(|old| old.revision),
+            children: &found.children,
+            references: &found.references,
+            attachments: &found.attachments,
+        });
+        *(if old.is_some() { &mut self.done.updated } else { &mut self.done.created }) += 1;
+        Ok(())
+    }
+
+    /// What stands under the ID may be replaced by the caller.
+    fn check_old(&self, id: &ResourceId, kind: &str, old: Option<&Current>) -> Result<(), ApiError> {
+        let moved = |detail: &str| ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail);
+        let Some(old) = old else {
+            return match self.expected {
+                Some(_) => Err(moved("The resource does not exist, so it has no revision to match.")),
+                None => Ok(()),
+            };
+        };
+        if old.domain_id != self.caller.domain_id() {
+            return Err(ApiError::conflict(format!("The ID {id} cannot be used in this domain; choose another.")));
+        }
+        if !self.caller.may_read(&old.owner) {
+            return Err(ApiError::conflict(format!("The ID {id} is taken; choose another.")));
+        }
+        if old.kind != kind {
+            let detail = format!("The resource {id} is a {}; an ID keeps its type.", old.kind);
+            return Err(ApiError::new(StatusCode::CONFLICT, "type_mismatch", detail));
+        }
+        match self.expected {
+            Some(Some(revision)) if revision != old.revision => Err(moved(&format!(
+                "The resource has revision {} by now. Read it again and repeat the change.",
+                old.revision
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes children that disappear by this change, and those that are there.
+    fn children(
+        &mut self,
+        id: &ResourceId,
+        kind: &crate::domain::resource_type::ResourceType,
+        children: &[(u16, String)],
+        old: Option<&Current>,
+    ) {
+        let key = |rule: u16| kind.children.get(rule as usize).map(|child| child.key.clone());
+        let new: HashSet<(String, String)> =
+            children.iter().filter_map(|(rule, child)| Some((key(*rule)?, child.clone()))).collect();
+        let before: Vec<(String, String)> =
+            old.and_then(|old| serde_json::from_value(old.children.clone()).ok()).unwrap_or_default();
+        let named = |(key, child): (String, String)| (id.to_string(), key, child);
+        self.gone.extend(before.into_iter().filter(|pair| !new.contains(pair)).map(named));
+        self.alive.extend(new.into_iter().map(named));
+    }
+
+    /// Merges what is staged.
+    async fn finish(mut self, connection: &mut PgConnection) -> Result<BatchResult, AtLine> {
+        let domain_id = self.caller.domain_id();
+        let plain = |error: db::DbError| (0, ApiError::from(error));
+        self.staged.send(connection, 1).await.map_err(plain)?;
+        if self.done.created + self.done.updated == 0 {
+            return Ok(self.done);
+        }
+        db::staging::analyze(connection).await.map_err(plain)?;
+        // What a tombstone of the resource remembers and the new version lacks is gone for good.
+        let ids: Vec<String> = self.seen.iter().map(ToString::to_string).collect();
+        let alive: HashSet<&(String, String, String)> = self.alive.iter().collect();
+        let mut gone = self.gone.clone();
+        for (id, children) in db::tombstones::by_ids(connection, domain_id, &ids).await.map_err(plain)? {
+            let lost = children.into_iter().map(|(key, child)| (id.clone(), key, child));
+            gone.extend(lost.filter(|child| !alive.contains(child)));
+        }
+        let writer = Writer { domain_id, username: self.caller.username(), record_id: None, source_environment: None };
+        if self.acyclic {
+            db::locks::hold_acyclic(connection, domain_id).await.map_err(plain)?;
+        }
+        db::merge::resources(connection, &writer).await.map_err(plain)?;
+        if let Some((line, kind, name)) = resources::staged_clash(connection, domain_id).await.map_err(plain)? {
+            let message = self.app.types.get(&kind).map_or_else(String::new, |kind| kind.duplicate_name(&name));
+            let error = ApiError::new(StatusCode::CONFLICT, "duplicate_name", message.clone()).with(
+                "duplicate_name",
+                "name",
+                message,
+            );
+            return Err((line as usize, error));
+        }
+        db::tombstones::children(connection, domain_id, &gone, &self.alive).await.map_err(plain)?;
+        if self.acyclic {
+            self.refuse_cycles(connection).await?;
+        }
+        Ok(self.done)
+    }
+
+    async fn refuse_cycles(&self, connection: &mut PgConnection) -> Result<(), AtLine> {
+        let plain = |error: db::DbError| (0, ApiError::from(error));
+        let staged = db::graph::staged_acyclic(connection).await.map_err(plain)?;
+        let from: Vec<String> = staged.iter().map(|(id, _)| id.clone()).collect();
+        let edges = db::graph::acyclic_edges(connection, self.caller.domain_id(), &from).await.map_err(plain)?;
+        let circle = on_cycles(&edges);
+        let first = staged.iter().filter(|(id, _)| circle.contains(id.as_str())).min_by_key(|(_, line)| *line);
+        let Some((id, line)) = first else { return Ok(()) };
+        let mut ids: Vec<&str> = circle.iter().map(ResourceId::as_str).collect();
+        ids.sort_unstable();
+        ids.truncate(10);
+        let detail = format!(
+            "With this change {id} would be its own subprocess; on the circle: {}. Remove one of these references.",
+            ids.join(", ")
+        );
+        let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "subprocess_cycle", detail.clone());
+        Err((*line as usize, error.with("subprocess_cycle", "definition", detail)))
+    }
+}
+
+/// Whether to delete what others need.
+#[derive(Debug, Deserialize)]
+pub struct DeleteQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+/// Deletes a resource; a tombstone stays. 409 with the dependents unless forced.
+pub async fn delete(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<DeleteQuery>,
+) -> Result<StatusCode, ApiError> {
+    let id = ResourceId::parse(&id)?;
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    db::locks::share_catalogue(&mut transaction, caller.domain_id()).await?;
+    let ids = [id.to_string()];
+    let found = resources::lock(&mut transaction, &ids).await?.pop();
+    found
+        .filter(|row| row.domain_id == caller.domain_id() && caller.may_read(&row.owner))
+        .ok_or_else(|| ApiError::not_found("resource"))?;
+    if !query.force {
+        let dependents = db::graph::referrers(&mut transaction, caller.domain_id(), &ids, None).await?;
+        let dependents: Vec<_> = dependents.into_iter().filter(|found| found.from_id != ids[0]).collect();
+        if !dependents.is_empty() {
+            let users: Vec<String> = dependents.iter().map(|found| found.from_id.clone()).collect();
+            let names = db::graph::nodes(&mut transaction, caller.domain_id(), &users).await?;
+            let line = |(id, (kind, name, _)): (&String, &(String, String, String))| FieldProblem {
+                code: "dependent".to_owned(),
+                field: id.clone(),
+                message: format!("The {kind} {name} refers to it."),
+            };
+            let detail =
+                format!("{} resources refer to it. Change them first, or delete with ?force=true.", names.len());
+            return Err(ApiError::conflict(detail).with_all(names.iter().map(line).collect()));
+        }
+    }
+    resources::delete(&mut transaction, caller.domain_id(), id.as_str(), caller.username()).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,250 @@
+//! Reading resources: list, one, lineage, revisions.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::db::graph::{self, Found};
+use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
+use crate::db::{self, PgConnection};
+use crate::domain::definition;
+use crate::domain::resource::{Hash, ResourceId, parse_directory};
+use crate::domain::resource_type::Types;
+use crate::wire::List;
+use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource, Revision};
+
+use super::Shared;
+use super::auth::Caller;
+use super::domains::Page;
+use super::error::ApiError;
+use super::extract::{Path, Query, from_cursor, page, page_size};
+
+/// What a list is narrowed to.
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    q: Option<String>,
+    directory: Option<String>,
+    owner: Option<String>,
+    updated_since: Option<DateTime<Utc>>,
+    sort: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Where the next page of resources begins.
+#[derive(Serialize, Deserialize)]
+struct Place(String, String);
+
+/// The domain's resources, as far as the caller may read them.
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<List<Resource>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let (sort, descending) = sort(query.sort.as_deref())?;
+    let after = from_cursor::<Place>(query.cursor.as_deref())?.map(|Place(key, id)| After { key, id });
+    if let (Some(after), Sort::UpdatedAt) = (&after, sort) {
+        DateTime::parse_from_rfc3339(&after.key)
+            .map_err(|_| ApiError::field("cursor", "is not one that this list gave"))?;
+    }
+    let mut filter = Filter {
+        kind: query.kind,
+        q: query.q.filter(|q| !q.is_empty()),
+        directory: query.directory.map(|text| parse_directory(&text)).transpose()?,
+        owner: query.owner,
+        updated_since: query.updated_since,
+    };
+    if !caller.sees_all() {
+        if filter.owner.as_ref().is_some_and(|owner| owner != caller.username()) {
+            return Ok(Json(List { items: Vec::new(), next_cursor: None }));
+        }
+        filter.owner = Some(caller.username().to_owned());
+    }
+    let mut connection = app.pool.acquire().await?;
+    let rows =
+        resources::list(&mut connection, caller.domain_id(), &filter, (sort, descending), after.as_ref(), limit + 1)
+            .await?;
+    let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+    let mut references = graph::by_source(graph::references(&mut connection, caller.domain_id(), &ids).await?);
+    let place = |row: &ResourceRow| match sort {
+        Sort::Id => Place(String::new(), row.id.clone()),
+        Sort::Name => Place(row.name.clone(), row.id.clone()),
+        Sort::UpdatedAt => Place(row.updated_at.to_rfc3339_opts(SecondsFormat::Micros, true), row.id.clone()),
+    };
+    Ok(Json(page(rows, limit, place, |row| {
+        let references = references.remove(&row.id).unwrap_or_default();
+        line(&app.types, row, &references)
+    })))
+}
+
+fn sort(text: Option<&str>) -> Result<(Sort, bool), ApiError> {
+    let text = text.unwrap_or("id");
+    let (word, descending) = text.strip_prefix('-').map_or((text, false), |word| (word, true));
+    let sort = match word {
+        "id" => Sort::Id,
+        "name" => Sort::Name,
+        "updated_at" => Sort::UpdatedAt,
+        _ => return Err(ApiError::field("sort", "must be id, name or updated_at, with - before it for descending")),
+    };
+    Ok((sort, descending))
+}
+
+/// One resource.
+pub async fn show(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let row = readable(&mut connection, &caller, &id).await?;
+    answer(&app, &mut connection, caller.domain_id(), row).await
+}
+
+/// A resource with its ETag: its revision in quotes.
+pub(super) async fn answer(
+    app: &Shared,
+    connection: &mut PgConnection,
+    domain_id: i32,
+    row: ResourceRow,
+) -> Result<([(header::HeaderName, String); 1], Json<Resource>), ApiError> {
+    let references = graph::references(connection, domain_id, std::slice::from_ref(&row.id)).await?;
+    let etag = format!("\"{}\"", row.revision);
+    Ok(([(header::ETAG, etag)], Json(line(&app.types, row, &references))))
+}
+
+/// A resource that the caller may read; 404 otherwise.
+pub(super) async fn readable(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: &str,
+) -> Result<ResourceRow, ApiError> {
+    let id = ResourceId::parse(id)?;
+    let found = resources::by_id(connection, caller.domain_id(), id.as_str()).await?;
+    found.filter(|row| caller.may_read(&row.owner)).ok_or_else(|| ApiError::not_found("resource"))
+}
+
+fn line(types: &Types, row: ResourceRow, references: &[Found]) -> Resource {
+    let mut definition = serde_json::from_str(&row.definition).unwrap_or_default();
+    if let Some(kind) = types.get(&row.kind) {
+        definition::open_to_read(kind, &mut definition);
+    }
+    let imported = row.imported_record.zip(row.imported_from).zip(row.imported_at);
+    Resource {
+        references: references.iter().filter_map(|found| reference(types, found)).collect(),
+        id: row.id,
+        kind: row.kind,
+        name: row.name,
+        directory: row.directory,
+        definition,
+        owner: row.owner,
+        revision: row.revision,
+        content_hash: Hash::from_slice(&row.content_hash).map(|hash| hash.to_string()).unwrap_or_default(),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        updated_by: row.updated_by,
+        imported: imported.map(|((record_id, source_environment), at)| Imported { record_id, source_environment, at }),
+    }
+}
+
+fn reference(types: &Types, found: &Found) -> Option<ReferenceLine> {
+    let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
+    let matched = found.is_matched(types);
+    Some(ReferenceLine {
+        role: rule.role.clone(),
+        kind: rule.kind.as_str().to_owned(),
+        resource_id: found.to_id.clone().or_else(|| found.found_id.clone()),
+        type_key: found.found_type.clone().filter(|_| matched).or_else(|| rule.to.first().cloned())?,
+        name: found.found_name.clone().filter(|_| matched).or_else(|| found.to_name.clone()),
+        found: matched,
+    })
+}
+
+/// Which way and how far.
+#[derive(Debug, Deserialize)]
+pub struct LineageQuery {
+    direction: Option<String>,
+    depth: Option<u32>,
+}
+
+/// Most nodes of a lineage.
+const MAX_NODES: usize = 10_000;
+
+/// What a resource needs (upstream), or what needs it (downstream).
+pub async fn lineage(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<LineageQuery>,
+) -> Result<Json<Lineage>, ApiError> {
+    let downstream = match query.direction.as_deref() {
+        None | Some("upstream") => false,
+        Some("downstream") => true,
+        Some(_) => return Err(ApiError::field("direction", "must be upstream or downstream")),
+    };
+    let mut connection = app.pool.acquire().await?;
+    let start = readable(&mut connection, &caller, &id).await?;
+    let domain = caller.domain_id();
+    let depth = query.depth.unwrap_or(u32::MAX);
+    let walked =
+        db::lineage::walk(&mut connection, &app.types, domain, &start.id, downstream, depth, MAX_NODES).await?;
+    let ids: Vec<String> = walked.depths.keys().cloned().collect();
+    let rows = db::lineage::nodes(&mut connection, domain, &ids).await?;
+    let shown: HashMap<&str, &db::lineage::Node> =
+        rows.iter().filter(|row| caller.may_read(&row.owner)).map(|row| (row.id.as_str(), row)).collect();
+    let mut nodes: Vec<LineageNode> = shown
+        .values()
+        .map(|row| LineageNode {
+            resource_id: row.id.clone(),
+            kind: row.kind.clone(),
+            name: row.name.clone(),
+            directory: row.directory.clone(),
+            depth: walked.depths.get(&row.id).copied().unwrap_or_default(),
+        })
+        .collect();
+    nodes.sort_by(|a, b| (a.depth, &a.resource_id).cmp(&(b.depth, &b.resource_id)));
+    let edges = walked
+        .edges
+        .iter()
+        .filter(|edge| shown.contains_key(edge.from.as_str()) && shown.contains_key(edge.to.as_str()));
+    let edges = edges.map(|edge| LineageEdge {
+        from: edge.from.clone(),
+        to: edge.to.clone(),
+        role: edge.role.clone(),
+        kind: edge.kind.as_str().to_owned(),
+    });
+    Ok(Json(Lineage { edges: edges.collect(), nodes, truncated: walked.truncated }))
+}
+
+/// The versions of a resource, newest first.
+pub async fn revisions(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<Page>,
+) -> Result<Json<List<Revision>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let before: i64 = from_cursor(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let mut connection = app.pool.acquire().await?;
+    let row = readable(&mut connection, &caller, &id).await?;
+    let rows = resources::revisions(&mut connection, caller.domain_id(), &row.id, before, limit + 1).await?;
+    Ok(Json(page(
+        rows,
+        limit,
+        |row| row.revision,
+        |row| Revision {
+            revision: row.revision,
+            updated_by: row.updated_by,
+            updated_at: row.updated_at,
+            record_id: row.record_id,
+            content_hash: Hash::from_slice(&row.content_hash).map(|hash| hash.to_string()).unwrap_or_default(),
+        },
+    )))
+}

@@ -1,0 +1,217 @@
+//! Targets: the environments that the domain may migrate to. A token goes in and never comes out.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::db::{PgConnection, targets as rows};
+use crate::domain::resource::parse_name;
+use crate::remote::{Allowed, Remote, RemoteError};
+use crate::wire::List;
+use crate::wire::environment::Environment;
+use crate::wire::record::RecordError;
+use crate::wire::target::{Difference, NewTarget, Target, TargetChange, TargetCheck};
+use crate::wire::user::Whoami;
+
+use super::Shared;
+use super::auth::Caller;
+use super::domains::Page;
+use super::environment::environment;
+use super::error::ApiError;
+use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
+
+/// The domain's targets, by name.
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(query): Query<Page>,
+) -> Result<Json<List<Target>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
+    let mut connection = app.pool.acquire().await?;
+    let found = rows::list(&mut connection, caller.domain_id(), &after, limit + 1).await?;
+    Ok(Json(page(found, limit, |row| row.name.clone(), line)))
+}
+
+/// One target.
+pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Target>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    Ok(Json(line(find(&mut connection, &caller, id).await?)))
+}
+
+/// Makes a target.
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    JsonBody(new): JsonBody<NewTarget>,
+) -> Result<(StatusCode, Json<Target>), ApiError> {
+    let id = Uuid::now_v7();
+    let now = chrono::Utc::now();
+    let target = rows::Target {
+        id,
+        name: parse_name(&new.name)?,
+        url: address(&app, &new.url)?,
+        token: sealed(&app, id, &new.token)?,
+        owner: new.owner.as_deref().map(owner).transpose()?,
+        created_at: now,
+        updated_at: now,
+    };
+    let mut connection = app.pool.acquire().await?;
+    rows::save(&mut connection, caller.domain_id(), &target).await?;
+    let made = find(&mut connection, &caller, id).await?;
+    Ok((StatusCode::CREATED, Json(line(made))))
+}
+
+/// Changes a target; what is left out stays.
+pub async fn change(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    JsonBody(change): JsonBody<TargetChange>,
+) -> Result<Json<Target>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut target = find(&mut connection, &caller, id).await?;
+    if let Some(name) = &change.name {
+        target.name = parse_name(name)?;
+    }
+    if let Some(url) = &change.url {
+        let url = address(&app, url)?;
+        // A token must not follow an address that someone else chose.
+        if change.token.is_none()
+            && url::Url::parse(&url).map(|new| new.origin()) != url::Url::parse(&target.url).map(|old| old.origin())
+        {
+            return Err(ApiError::field("token", "must be given again with another address"));
+        }
+        target.url = url;
+    }
+    if let Some(token) = &change.token {
+        target.token = sealed(&app, id, token)?;
+    }
+    if let Some(given) = &change.owner {
+        target.owner = given.as_deref().map(owner).transpose()?;
+    }
+    rows::save(&mut connection, caller.domain_id(), &target).await?;
+    Ok(Json(line(find(&mut connection, &caller, id).await?)))
+}
+
+/// Removes a target.
+pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let done = rows::delete(&mut connection, caller.domain_id(), id).await?;
+    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("target")) }
+}
+
+pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Target, ApiError> {
+    rows::by_id(connection, caller.domain_id(), id).await?.ok_or_else(|| ApiError::not_found("target"))
+}
+
+fn address(app: &Shared, text: &str) -> Result<String, ApiError> {
+    let allowed = Allowed(app.config.security.allowed_targets.clone());
+    let url = allowed.check(text).map_err(|reason| ApiError::field("url", reason))?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn sealed(app: &Shared, id: Uuid, token: &str) -> Result<String, ApiError> {
+    let token = token.trim();
+    if token.is_empty() || token.len() > 4096 || token.chars().any(char::is_control) {
+        return Err(ApiError::field("token", "must not be empty, longer than 4096 bytes, or hold control characters"));
+    }
+    Ok(app.sealer.seal(&format!("target/{id}"), token.as_bytes())?)
+}
+
+fn owner(text: &str) -> Result<String, ApiError> {
+    parse_name(text).map_err(|refused| ApiError::field("owner", refused.reason))
+}
+
+fn line(row: rows::Target) -> Target {
+    Target {
+        id: row.id,
+        name: row.name,
+        url: row.url,
+        owner: row.owner,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}
+
+/// Asks the target who it is and what the token may do there.
+pub async fn check(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Json<TargetCheck>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let target = find(&mut connection, &caller, id).await?;
+    let here = environment(&app, &mut connection).await?;
+    drop(connection);
+    let begun = Instant::now();
+    let answer = ask(&app, &target).await;
+    let latency_ms = u64::try_from(begun.elapsed().as_millis()).ok();
+    Ok(Json(match answer {
+        Ok((there, whoami)) => TargetCheck {
+            reachable: true,
+            latency_ms,
+            differences: differences(&here, &there),
+            permissions: whoami.permissions,
+            environment: Some(there),
+            error: None,
+        },
+        Err(error) => TargetCheck {
+            reachable: false,
+            latency_ms: None,
+            environment: None,
+            permissions: Vec::new(),
+            differences: Vec::new(),
+            error: Some(RecordError::from(error)),
+        },
+    }))
+}
+
+async fn ask(app: &Shared, target: &rows::Target) -> Result<(Environment, Whoami), RemoteError> {
+    let wrong = |message: String| RemoteError {
+        code: "target_refused".to_owned(),
+        message,
+        hint: "Correct the target in the settings.".to_owned(),
+        transient: false,
+    };
+    let allowed = Allowed(app.config.security.allowed_targets.clone());
+    let url = allowed.check(&target.url).map_err(|reason| wrong(format!("The target's address {reason}.")))?;
+    let token = app.sealer.open(&format!("target/{}", target.id), &target.token);
+    let token = token.map_err(|_| wrong("The target's token cannot be opened.".to_owned()))?;
+    let remote = Remote::new(url, &String::from_utf8_lossy(&token))?;
+    Ok((remote.environment().await?, remote.whoami().await?))
+}
+
+/// Version, features and types that differ.
+fn differences(here: &Environment, there: &Environment) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut add = |code: &str, message: String| found.push(Difference { code: code.to_owned(), message });
+    if here.version != there.version {
+        add(
+            "version_differs",
+            format!("This environment runs version {}, the target runs {}.", here.version, there.version),
+        );
+    }
+    let word = |on: bool| if on { "on" } else { "off" };
+    for (key, on) in &here.features {
+        match there.features.get(key) {
+            Some(other) if other != on => {
+                add(
+                    "feature_differs",
+                    format!("The feature {key} is {} here and {} in the target.", word(*on), word(*other)),
+                );
+            }
+            None => add("feature_differs", format!("The target does not know the resource type {key}.")),
+            Some(_) => {}
+        }
+    }
+    for (key, digest) in &here.types {
+        if there.types.get(key).is_some_and(|other| other != digest) {
+            add("type_differs", format!("The two environments describe the resource type {key} differently."));
+        }
+    }
+    found
+}

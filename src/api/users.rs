@@ -1,0 +1,207 @@
+//! Users, their tokens, and who is asking.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::Utc;
+use uuid::Uuid;
+
+use crate::db::{self, PgConnection, users};
+use crate::domain::permission::{Permission, of_role};
+use crate::domain::resource::parse_name;
+use crate::secrets;
+use crate::wire::List;
+use crate::wire::user::{NewToken, NewUser, Token, User, UserChange, Whoami};
+
+use super::Shared;
+use super::auth::Caller;
+use super::domains::Page;
+use super::error::ApiError;
+use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
+
+/// Who is asking, and what he may do with these credentials.
+pub async fn whoami(caller: Caller) -> Json<Whoami> {
+    Json(caller.whoami())
+}
+
+/// The users of the caller's domain, by name.
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(query): Query<Page>,
+) -> Result<Json<List<User>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
+    let mut connection = app.pool.acquire().await?;
+    let rows = users::list(&mut connection, caller.domain_id(), &after, limit + 1).await?;
+    Ok(Json(page(rows, limit, |row| row.username.clone(), line)))
+}
+
+/// Makes a user, in another domain too where the caller manages the environment.
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    JsonBody(new): JsonBody<NewUser>,
+) -> Result<(StatusCode, Json<User>), ApiError> {
+    let username = parse_name(&new.username).map_err(|refused| ApiError::field("username", refused.reason))?;
+    let mut connection = app.pool.acquire().await?;
+    let domain = match &new.domain {
+        Some(domain) if *domain != caller.user.domain => {
+            caller.require(Permission::EnvironmentManage)?;
+            let found = db::domains::by_name(&mut connection, domain).await?;
+            found.ok_or_else(|| ApiError::field("domain", "is not a domain of this environment"))?.id
+        }
+        _ => caller.domain_id(),
+    };
+    check_role(&new.role)?;
+    let hash = hashed(new.password).await?;
+    let id = users::insert(&mut connection, domain, &username, &new.role, hash.as_deref()).await?;
+    let made = users::by_id(&mut connection, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    Ok((StatusCode::CREATED, Json(line(made))))
+}
+
+/// Changes a user's role or password.
+pub async fn change(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    JsonBody(change): JsonBody<UserChange>,
+) -> Result<Json<User>, ApiError> {
+    if let Some(role) = &change.role {
+        check_role(role)?;
+    }
+    let hash = hashed(change.password).await?;
+    let mut connection = app.pool.acquire().await?;
+    let user = find(&mut connection, &caller, id).await?;
+    users::update(&mut connection, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
+    let changed =
+        users::by_id(&mut connection, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    Ok(Json(line(changed)))
+}
+
+/// Removes a user and his tokens.
+pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+    if id == caller.user.id {
+        return Err(ApiError::conflict("Nobody removes himself."));
+    }
+    let mut connection = app.pool.acquire().await?;
+    let user = find(&mut connection, &caller, id).await?;
+    users::delete(&mut connection, user.domain_id, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A user's tokens, without the tokens themselves.
+pub async fn tokens(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Query(query): Query<Page>,
+) -> Result<Json<List<Token>>, ApiError> {
+    let limit = page_size(query.limit)?;
+    let after: Uuid = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
+    let mut connection = app.pool.acquire().await?;
+    let user = owner(&mut connection, &caller, id).await?;
+    let rows = users::tokens(&mut connection, user.id, after, limit + 1).await?;
+    Ok(Json(page(rows, limit, |row| row.id, |row| token_line(row, None))))
+}
+
+/// Makes a token; it is shown this once.
+pub async fn create_token(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    JsonBody(new): JsonBody<NewToken>,
+) -> Result<(StatusCode, Json<Token>), ApiError> {
+    let name = parse_name(&new.name)?;
+    if new.expires_at.is_some_and(|end| end <= Utc::now()) {
+        return Err(ApiError::field("expires_at", "is over already"));
+    }
+    let mut connection = app.pool.acquire().await?;
+    let user = owner(&mut connection, &caller, id).await?;
+    let own = of_role(&user.role, &user.domain).unwrap_or_default();
+    for word in new.permissions.iter().flatten() {
+        if !own.iter().any(|permission| permission.as_str() == word) {
+            return Err(ApiError::field("permissions", format!("names {word}, which the user does not have")));
+        }
+    }
+    // Whoever holds a narrowed token must not make himself a wider one.
+    let narrowed = if user.id == caller.user.id && new.permissions.is_none() && caller.permissions.len() < own.len() {
+        Some(caller.permissions.iter().map(|permission| permission.as_str().to_owned()).collect())
+    } else {
+        new.permissions
+    };
+    let wider = |word: &String| !caller.permissions.iter().any(|permission| permission.as_str() == word);
+    if user.id == caller.user.id && narrowed.iter().flatten().any(wider) {
+        return Err(ApiError::forbidden("A token cannot make one that may do more than it may itself."));
+    }
+    let token = secrets::new_token()?;
+    let hash = secrets::token_hash(&token);
+    let made =
+        users::insert_token(&mut connection, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
+    Ok((StatusCode::CREATED, Json(token_line(made, Some(token.to_string())))))
+}
+
+/// Revokes a token, at once.
+pub async fn delete_token(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path((id, token_id)): Path<(Uuid, Uuid)>,
+) -> Result<StatusCode, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let user = owner(&mut connection, &caller, id).await?;
+    let done = users::delete_token(&mut connection, user.id, token_id).await?;
+    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("token")) }
+}
+
+/// A user of the caller's domain; of any where he manages the environment.
+async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<users::User, ApiError> {
+    let found = if caller.may(Permission::EnvironmentManage) {
+        users::in_any_domain(connection, id).await?
+    } else {
+        users::by_id(connection, caller.domain_id(), id).await?
+    };
+    found.ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// A user whose tokens the caller may see: himself, or one whom he manages.
+async fn owner(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<users::User, ApiError> {
+    if id == caller.user.id {
+        return Ok(caller.user.clone());
+    }
+    if !caller.may(Permission::DomainManage) {
+        return Err(ApiError::not_found("user"));
+    }
+    find(connection, caller, id).await
+}
+
+fn check_role(role: &str) -> Result<(), ApiError> {
+    match of_role(role, "") {
+        Some(_) => Ok(()),
+        None => Err(ApiError::field("role", "must be admin, developer, operator or viewer")),
+    }
+}
+
+/// Hashing takes some 50 ms of a processor, so it goes away from the async threads.
+async fn hashed(password: Option<String>) -> Result<Option<String>, ApiError> {
+    let Some(password) = password else { return Ok(None) };
+    if !(8..=1024).contains(&password.chars().count()) {
+        return Err(ApiError::field("password", "must have 8 to 1024 characters"));
+    }
+    Ok(Some(tokio::task::spawn_blocking(move || secrets::password_hash(&password)).await??))
+}
+
+fn line(row: users::User) -> User {
+    User { id: row.id, username: row.username, domain: row.domain, role: row.role, created_at: row.created_at }
+}
+
+fn token_line(row: users::Token, token: Option<String>) -> Token {
+    Token {
+        id: row.id,
+        name: row.name,
+        permissions: row.permissions,
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        last_used_at: row.last_used_at,
+        token,
+    }
+}

@@ -1,0 +1,54 @@
+//! `ferry serve`: one server until it is told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::postgres::{Options, Postgres};
+use crate::server::Server;
+use crate::{db, telemetry};
+
+use super::say;
+
+pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
+    telemetry::log();
+    let config = Config::load(config.as_deref())?;
+    let embedded = match &config.database.url {
+        Some(_) => None,
+        None => Some(embedded(&config).await?),
+    };
+    let url = match (&config.database.url, &embedded) {
+        (Some(url), _) => url.expose_secret().to_owned(),
+        (None, Some(postgres)) => postgres.url("ferry"),
+        (None, None) => anyhow::bail!("no database"),
+    };
+    let server = Server::start(config, &url).await?;
+    say(&format!("listening on http://{}", server.address));
+    stopped().await?;
+    server.stop().await;
+    drop(embedded);
+    Ok(())
+}
+
+/// A Postgres of our own under `storage.dir`, with the database in it.
+async fn embedded(config: &Config) -> anyhow::Result<Postgres> {
+    let options = Options { max_connections: 100, durable: true };
+    let dir = config.storage.dir.join("postgres");
+    let postgres =
+        Postgres::start(&dir, &options).context("database.url is not set, and no Postgres can be started here")?;
+    db::create_database(&postgres.url("postgres"), "ferry").await?;
+    Ok(postgres)
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub(super) async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Executing an import: stage without a lock, then plan once more and merge, alone in the domain, in one
+//! transaction. Killed at any instant, the target holds all of it or none.
+
+use std::sync::Arc;
+
+use crate::db::merge::{self, Writer};
+use crate::db::records::{Change, Record};
+use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::import_plan::Entry;
+use crate::domain::outcome::Method;
+use crate::domain::record::{Phase, RecordStatus};
+use crate::planning::{self, Planning};
+use crate::wire::record::{Item, PlanRequest, RecordError};
+
+use super::stage::{self, Outcome, Shared};
+use super::{Context, JobError};
+
+/// How often staging is done again because the target moved meanwhile; the last time under the lock.
+const TRIES: usize = 3;
+
+/// Executes an import.
+///
+/// # Errors
+/// Why not.
+pub async fn run(context: Context) -> Result<(), JobError> {
+    let record = context.record().await?;
+    let total = u64::try_from(record.progress_total).unwrap_or_default();
+    let applying =
+        Change { phase: Some(Phase::Applying), progress: Some((0, total, "resources")), ..Change::default() };
+    context.note(applying).await?;
+    let request: PlanRequest = serde_json::from_value(record.options.clone()).map_err(|_| {
+        JobError::fail("invalid_field", "The import's options cannot be read.", "Set the options again.")
+    })?;
+    let mut connection = db::dedicated(&context.app.pool).await?;
+    db::jobs::keep_backend(&mut connection, &context.job).await?;
+    let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
+    for attempt in 1..=TRIES {
+        let attempted = Attempt { context: &context, record: &record, request: &request, entries: &entries };
+        match attempted.once(&mut connection, attempt == TRIES).await {
+            Ok(true) => return Ok(()),
+            // The target moved between staging and the lock, or another domain took an ID.
+            Ok(false) | Err(JobError::Retry(_)) if attempt < TRIES => {}
+            Ok(false) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(JobError::Retry("the target keeps moving".to_owned()))
+}
+
+struct Attempt<'a> {
+    context: &'a Context,
+    record: &'a Record,
+    request: &'a PlanRequest,
+    entries: &'a Arc<Vec<Entry>>,
+}
+
+impl Attempt<'_> {
+    /// One try; false: the target moved, nothing was written.
+    async fn once(&self, connection: &mut PgConnection, locked: bool) -> Result<bool, JobError> {
+        let app = &self.context.app;
+        let mut transaction = connection.begin().await?;
+        if locked {
+            db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
+        }
+        let planning = Arc::new(self.plan(&mut transaction).await?);
+        let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
+        if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
+            self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
+            transaction.commit().await?;
+            return Ok(true);
+        }
+        let owner = self.request.owner.clone();
+        let shared = Shared::new(
+            app.clone(),
+            &mut transaction,
+            self.record.clone(),
+            self.entries.clone(),
+            planning.clone(),
+            owner,
+        );
+        let shared = Arc::new(shared.await?);
+        let outcome = stage::stage(&shared, &mut transaction).await?;
+        db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
+        let again = self.plan(&mut transaction).await?;
+        if again.plan != planning.plan || moved(&planning, &again) {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        match self.merge(&mut transaction, &planning).await {
+            Ok(()) => {}
+            Err(DbError::Constraint(_) | DbError::Busy) => {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.finish(&mut transaction, &planning, true, outcome).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn plan(&self, connection: &mut PgConnection) -> Result<Planning, JobError> {
+        Ok(Planning::make(&self.context.app, connection, self.record, self.request, self.entries).await?)
+    }
+
+    async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
+        let writer = Writer {
+            domain_id: self.record.domain_id,
+            username: &self.record.requested_by,
+            record_id: Some(self.record.id),
+            source_environment: Some(&planning.manifest.environment.id),
+        };
+        let written = planning.plan.items.iter().any(|item| matches!(item.method, Method::Create | Method::Update));
+        if written {
+            merge::resources(connection, &writer).await?;
+            let alive = stage::revived(&self.context.app.types, self.entries, planning);
+            db::tombstones::children(connection, writer.domain_id, &[], &alive).await?;
+            let changed = merge::attachments(connection, writer.domain_id).await?;
+            if !changed.is_empty() {
+                db::attachments::refresh_hashes(connection, writer.domain_id, &changed).await?;
+            }
+            merge::check_constraints(connection).await?;
+        }
+        merge::bases(connection, &writer).await
+    }
+
+    /// Items, counts and state, in the same transaction; the fence is its last statement.
+    async fn finish(
+        &self,
+        connection: &mut PgConnection,
+        planning: &Planning,
+        applied: bool,
+        outcome: Outcome,
+    ) -> Result<(), JobError> {
+        let items = planning::executed(self.entries, &planning.plan, applied);
+        let counts = planning::counts(&items);
+        let status = if applied { RecordStatus::of_import(&counts) } else { RecordStatus::Failed };
+        let total = items.len() as u64;
+        let change = Change {
+            status: Some(status),
+            phase: Some(Phase::Finishing),
+            progress: Some((total, total, "resources")),
+            counts: Some(counts),
+            error: Some(error(planning, applied, &items).map(|error| serde_json::json!(error))),
+            warnings: Some(planning.plan.warnings.clone()),
+            checklist: Some(serde_json::json!(outcome.checklist)),
+            plan_digest: Some(planning.digest(self.entries)),
+            ..Change::default()
+        };
+        db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;
+        db::records::update(connection, self.record.id, change).await?;
+        db::import_entries::delete(connection, self.record.id).await?;
+        db::jobs::end(connection, &self.context.job).await?;
+        Ok(())
+    }
+}
+
+/// What the staged rows replace has another revision by now.
+fn moved(before: &Planning, after: &Planning) -> bool {
+    before.plan.items.iter().filter(|item| item.method == Method::Update).any(|item| {
+        let revision =
+            |planning: &Planning| planning.facts.resources.get(&item.new_id).map(|existing| existing.revision);
+        revision(before) != revision(after)
+    })
+}
+
+/// The cause of a record that wrote nothing: the package's own, or `abort`.
+fn error(planning: &Planning, applied: bool, items: &[Item]) -> Option<RecordError> {
+    if let Some(failure) = &planning.plan.error {
+        return Some(failure.clone().into());
+    }
+    if applied {
+        return None;
+    }
+    let first = items.iter().find_map(|item| item.errors.first())?;
+    Some(RecordError {
+        code: first.code.clone(),
+        message: format!(
+            "Nothing was imported, as on_failure is abort and some resources are blocked: {}",
+            first.message
+        ),
+        hint: first.hint.clone(),
+    })
+}

@@ -1,0 +1,126 @@
+//! Exports: resolve → pack → store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::db;
+use crate::db::closure::{Node, Resolved};
+use crate::db::records::{Change, Record};
+use crate::domain::failure::Warning;
+use crate::domain::outcome::Status;
+use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::resource::ResourceId;
+use crate::planning;
+use crate::store::package_key;
+use crate::wire::record::{Item, PackageInfo};
+
+use super::pack::{self, Packed};
+use super::{Context, JobError, blocking};
+
+/// What an export keeps in its record's options.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExportOptions {
+    /// The selected resources, as they were when it was asked for.
+    pub roots: Vec<ResourceId>,
+    /// Export Upstream Resources.
+    #[serde(default)]
+    pub export_upstream: bool,
+}
+
+/// Does an export.
+///
+/// # Errors
+/// Why not.
+pub async fn run(context: Context) -> Result<(), JobError> {
+    let record = context.record().await?;
+    let exported = make(&context, &record).await?;
+    let mut connection = context.app.pool.acquire().await?;
+    let mut transaction = db::Acquire::begin(&mut *connection).await?;
+    let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| item(node, Status::Succeeded)).collect();
+    db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
+    let change = Change {
+        status: Some(RecordStatus::Succeeded),
+        phase: Some(Phase::Finishing),
+        counts: Some(planning::counts(&items)),
+        ..exported.change
+    };
+    db::records::update(&mut transaction, record.id, change).await?;
+    db::jobs::end(&mut transaction, &context.job).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// A package in the store, not yet in its record.
+pub(super) struct Exported {
+    pub(super) resolved: Resolved,
+    /// Package, warnings, progress.
+    pub(super) change: Change,
+}
+
+/// Resolves, packs and stores, seeing one state of the catalogue throughout.
+pub(super) async fn make(context: &Context, record: &Record) -> Result<Exported, JobError> {
+    let options: ExportOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
+        JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
+    })?;
+    context.phase(Phase::Resolving).await?;
+    let mut connection = db::dedicated(&context.app.pool).await?;
+    db::exports::begin_snapshot(&mut connection).await?;
+    let types = &context.app.types;
+    let resolved =
+        db::closure::resolve(&mut connection, types, record.domain_id, &options.roots, options.export_upstream).await?;
+    let total = resolved.nodes.len() as u64;
+    context
+        .note(Change { phase: Some(Phase::Packing), progress: Some((0, total, "resources")), ..Change::default() })
+        .await?;
+    let packed = pack::pack(context, &mut connection, record, &options, &resolved).await?;
+    db::exports::end_snapshot(&mut connection).await?;
+    let change = keep(context, record, packed, &resolved).await?;
+    Ok(Exported { resolved, change })
+}
+
+/// Puts the package into the store.
+async fn keep(context: &Context, record: &Record, packed: Packed, resolved: &Resolved) -> Result<Change, JobError> {
+    let key = package_key(record.id);
+    let path = packed.file.path().to_owned();
+    let (size, sha256) = blocking(move || Ok(pack::size_and_hash(&path)?)).await?;
+    context.app.store.put_file(&key, packed.file.path()).await?;
+    let total = resolved.nodes.len() as u64;
+    let package =
+        PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };
+    let mut warnings: Vec<Warning> = Vec::new();
+    for missing in &resolved.missing {
+        let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
+        let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);
+        warnings.push(Warning::new("reference_missing", message).about(missing.referenced_by.clone()));
+    }
+    for (id, path) in &resolved.missing_attachments {
+        let message = format!("The attachment {path}, which {id} names, does not exist.");
+        warnings.push(Warning::new("attachment_missing", message).about(id.clone()));
+    }
+    Ok(Change {
+        progress: Some((total, total, "resources")),
+        package: Some(serde_json::json!(package)),
+        package_key: Some(key),
+        warnings: Some(warnings),
+        ..Change::default()
+    })
+}
+
+/// The item of an exported resource.
+pub(super) fn item(node: &Node, status: Status) -> Item {
+    Item {
+        resource_id: node.id.to_string(),
+        kind: node.kind.clone(),
+        name: node.name.clone(),
+        directory: node.directory.clone(),
+        selected: true,
+        reason: node.reason,
+        method: None,
+        status,
+        new_id: None,
+        new_directory: None,
+        new_name: None,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        drifted: false,
+    }
+}

@@ -1,0 +1,172 @@
+//! The work behind the requests. Each kind is a function of the app and a claimed job; the runner
+//! knows none of them.
+
+pub mod execute;
+pub mod export;
+pub mod migrate;
+mod pack;
+mod parse;
+pub mod rederive;
+pub mod runner;
+mod stage;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::db::jobs::{EXECUTE, EXPORT, Job, MIGRATE, PARSE};
+use crate::db::records::{Change, Record};
+use crate::db::{self, Acquire, DbError};
+use crate::domain::record::{Phase, RecordStatus};
+use crate::package::PackageError;
+use crate::planning::PlanningError;
+use crate::remote::RemoteError;
+use crate::store::StoreError;
+use crate::wire::record::RecordError;
+
+/// Why a job did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The record fails; trying again would not help.
+    #[error("{}", .0.message)]
+    Fail(RecordError),
+    /// Something passing: the job is put back.
+    #[error("{0}")]
+    Retry(String),
+    /// Another worker has the job; nothing more is to be written.
+    #[error("the job was taken over")]
+    Fenced,
+}
+
+impl JobError {
+    pub(crate) fn fail(code: &str, message: impl Into<String>, hint: &str) -> Self {
+        Self::Fail(RecordError { code: code.to_owned(), message: message.into(), hint: hint.to_owned() })
+    }
+}
+
+impl From<DbError> for JobError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Fenced => Self::Fenced,
+            other => Self::Retry(other.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::fail(
+                "storage_full",
+                "No space is left in the environment's store.",
+                "Ask the administrator to free space or to enlarge the store, then try again.",
+            ),
+            other => Self::Retry(other.to_string()),
+        }
+    }
+}
+
+impl From<PackageError> for JobError {
+    fn from(error: PackageError) -> Self {
+        match (error.code(), &error) {
+            (Some(code), _) => Self::fail(code, error.to_string(), error.hint()),
+            (None, PackageError::Io(io)) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full.into(),
+            (None, _) => Self::Retry(error.to_string()),
+        }
+    }
+}
+
+impl From<PlanningError> for JobError {
+    fn from(error: PlanningError) -> Self {
+        match error {
+            PlanningError::Db(error) => error.into(),
+            PlanningError::Package(error) => error.into(),
+            PlanningError::Store(error) => error.into(),
+            other => Self::Retry(other.to_string()),
+        }
+    }
+}
+
+impl From<RemoteError> for JobError {
+    fn from(error: RemoteError) -> Self {
+        Self::Fail(error.into())
+    }
+}
+
+impl From<db::Error> for JobError {
+    fn from(error: db::Error) -> Self {
+        DbError::from(error).into()
+    }
+}
+
+/// Every kind of job with its work.
+pub fn kinds() -> Vec<(&'static str, runner::Work)> {
+    vec![
+        (EXPORT, |context| Box::pin(export::run(context))),
+        (PARSE, |context| Box::pin(parse::run(context))),
+        (EXECUTE, |context| Box::pin(execute::run(context))),
+        (MIGRATE, |context| Box::pin(migrate::run(context))),
+    ]
+}
+
+/// What a job works with.
+#[derive(Clone)]
+pub struct Context {
+    /// Everything at hand.
+    pub app: Arc<App>,
+    /// The claimed job.
+    pub job: Job,
+}
+
+impl Context {
+    /// The record of the job.
+    pub(crate) async fn record(&self) -> Result<Record, JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        let found = db::records::by_id(&mut connection, self.job.domain_id, self.job.record_id).await?;
+        found.ok_or_else(|| JobError::Retry("the record is gone".to_owned()))
+    }
+
+    /// Writes to the record while the job goes on.
+    pub(crate) async fn note(&self, change: Change) -> Result<(), JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        db::jobs::fence(&mut transaction, &self.job).await?;
+        db::records::update(&mut transaction, self.job.record_id, change).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Says what the record is doing.
+    pub(crate) async fn phase(&self, phase: Phase) -> Result<(), JobError> {
+        self.note(Change { phase: Some(phase), ..Change::default() }).await
+    }
+
+    /// Ends the record as failed, and the job with it.
+    pub(crate) async fn fail(&self, error: RecordError) -> Result<(), JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let change = Change {
+            status: Some(RecordStatus::Failed),
+            error: Some(Some(serde_json::json!(error))),
+            ..Change::default()
+        };
+        db::records::update(&mut transaction, self.job.record_id, change).await?;
+        db::import_entries::delete(&mut transaction, self.job.record_id).await?;
+        db::jobs::end(&mut transaction, &self.job).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The record's ID.
+    pub(crate) fn record_id(&self) -> Uuid {
+        self.job.record_id
+    }
+}
+
+/// Runs CPU-bound or blocking work away from the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, JobError> + Send + 'static,
+) -> Result<T, JobError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))?
+}

@@ -1,0 +1,221 @@
+//! Parsing an uploaded package: every content is read once, checked, and brought down to what a plan needs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::db::records::Change;
+use crate::db::{self, Acquire};
+use crate::domain::closure::Reason;
+use crate::domain::import_plan::Entry;
+use crate::domain::manifest::{IndexLine, Manifest, ShardLine};
+use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
+use crate::domain::resource_type::Types;
+use crate::domain::{definition, json};
+use crate::package::reader::{Lines, Package};
+use crate::package::{PackageError, attachment_name};
+use crate::planning::{self, Planning};
+use crate::wire::record::PlanRequest;
+
+use super::{Context, JobError, blocking};
+
+/// Batches of lines worked on at once.
+pub(super) const AT_ONCE: usize = 2;
+
+/// Parses a package and plans its import with the default options.
+pub(super) async fn run(context: Context) -> Result<(), JobError> {
+    let app = &context.app;
+    let mut record = context.record().await?;
+    context.phase(Phase::Parsing).await?;
+    let package = open(app, &record).await?;
+    let manifest = package.manifest.clone();
+    let entries = entries(app, package).await?;
+    record.manifest = Some(serde_json::json!(manifest));
+
+    context.phase(Phase::Planning).await?;
+    let mut connection = app.pool.acquire().await?;
+    pin(&mut connection, &manifest).await?;
+    let planning = Planning::make(app, &mut connection, &record, &PlanRequest::default(), &entries).await?;
+    let (change, items) = planning.preview(&entries);
+    let total = entries.len() as u64;
+    let change = Change {
+        status: Some(RecordStatus::AwaitingConfirmation),
+        progress: Some((total, total, "resources")),
+        manifest: record.manifest.clone(),
+        options: Some(serde_json::json!(PlanRequest::default())),
+        ..change
+    };
+    let mut transaction = connection.begin().await?;
+    db::import_entries::replace(&mut transaction, record.id, &entries).await?;
+    db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
+    db::records::update(&mut transaction, record.id, change).await?;
+    db::jobs::end(&mut transaction, &context.job).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn open(app: &Arc<App>, record: &db::records::Record) -> Result<Package, JobError> {
+    let (app, record) = (app.clone(), record.clone());
+    blocking(move || Ok(planning::open_package(&app, &record)?)).await
+}
+
+async fn pin(connection: &mut db::PgConnection, manifest: &Manifest) -> Result<(), JobError> {
+    let origin = &manifest.environment;
+    let pinned =
+        db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
+    if pinned == origin.public_key {
+        return Ok(());
+    }
+    Err(JobError::fail(
+        "package_untrusted",
+        "The package claims to come from an environment whose packages were signed with another key so far.",
+        "Make sure where the package comes from. If that environment has a new key, ask the administrator of this one to remove the old one.",
+    ))
+}
+
+/// What the index says of a resource and its definition cannot: why it is here, and its attachments' bytes.
+struct Listed {
+    id: ResourceId,
+    reason: Reason,
+    attachments: Vec<(String, Option<Hash>)>,
+}
+
+/// Reads the whole package: index, shards, attachment bytes.
+async fn entries(app: &Arc<App>, mut package: Package) -> Result<Vec<Entry>, JobError> {
+    let (listed, mut package) = blocking(move || {
+        let listed = index(&mut package)?;
+        Ok((Arc::new(listed), package))
+    })
+    .await?;
+    let count = listed.len();
+    let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
+    let reader = tokio::task::spawn_blocking(move || {
+        package.resources::<PackageError>(&mut |lines| {
+            sender.blocking_send(lines).map_err(|_| PackageError::Io(std::io::ErrorKind::BrokenPipe.into()))
+        })?;
+        drop(sender);
+        let hashes: Vec<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
+        for hash in hashes {
+            package.read::<PackageError>(&attachment_name(&hash), &mut |_| Ok(()))?;
+        }
+        Ok::<_, PackageError>(())
+    });
+    let limit = app.config.limits.max_definition_bytes;
+    let types = app.types.clone();
+    let entries: Result<Vec<Vec<Entry>>, JobError> = stream(receiver)
+        .map(|lines| {
+            let (types, listed) = (types.clone(), listed.clone());
+            blocking(move || Ok(parse(&types, &listed, &lines, limit)?))
+        })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await;
+    let read = reader.await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))?;
+    let entries: Vec<Entry> = match (entries, read) {
+        (Err(error), _) => return Err(error),
+        (Ok(_), Err(error)) => return Err(error.into()),
+        (Ok(entries), Ok(())) => entries.into_iter().flatten().collect(),
+    };
+    if entries.len() != count {
+        return Err(PackageError::Incomplete(format!(
+            "the index lists {count} resources, {} are there",
+            entries.len()
+        ))
+        .into());
+    }
+    Ok(entries)
+}
+
+/// A channel as a stream.
+pub(super) fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
+    futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+}
+
+fn index(package: &mut Package) -> Result<Vec<Listed>, PackageError> {
+    let mut listed = Vec::new();
+    let mut seen = HashSet::new();
+    let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
+    package.index::<PackageError>(&mut |lines| {
+        for line in lines_of(&lines.text) {
+            let line: IndexLine = serde_json::from_slice(line)
+                .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+            if !seen.insert(line.id.clone()) {
+                return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
+            }
+            let attachments =
+                line.attachments.into_iter().map(|(path, hash)| (path, hash.filter(|hash| present.contains(hash))));
+            listed.push(Listed { id: line.id, reason: line.reason, attachments: attachments.collect() });
+        }
+        Ok(())
+    })?;
+    Ok(listed)
+}
+
+/// The lines of a batch.
+pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
+
+fn parse(types: &Types, listed: &[Listed], lines: &Lines, limit: u64) -> Result<Vec<Entry>, PackageError> {
+    let tampered = |reason: String| PackageError::Tampered(reason);
+    lines_of(&lines.text)
+        .enumerate()
+        .map(|(at, line)| {
+            if line.len() as u64 > limit + 64 * 1024 {
+                return Err(PackageError::Limit(format!("a definition has more than {limit} bytes")));
+            }
+            let found: ShardLine<Value> = serde_json::from_slice(line)
+                .map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
+            let listed = listed.get(lines.first + at).filter(|listed| listed.id == found.id);
+            let listed =
+                listed.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
+            entry(types, listed, found).map_err(|reason| tampered(format!("the resource {}: {reason}", listed.id)))
+        })
+        .collect()
+}
+
+/// Brings a resource down to what a plan needs; a definition that does not fit its type is noted, not refused.
+fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entry, String> {
+    let name = parse_name(&found.name).ok().filter(|name| *name == found.name).ok_or("its name is not one")?;
+    let directory = parse_directory(&found.directory)
+        .ok()
+        .filter(|directory| *directory == found.directory)
+        .ok_or("its directory is not one")?;
+    let mut definition = found.definition;
+    let kind = types.get(&found.type_key);
+    let mut invalid = match kind {
+        Some(kind) => definition::check(kind, &mut definition).err().map(|error| error.to_string()),
+        None => json::normalise(&mut definition).err().map(|error| error.to_string()),
+    };
+    let parts = kind.map_or(Ok(definition::Found::default()), |kind| definition::find(kind, &mut definition));
+    let parts = parts.unwrap_or_else(|error| {
+        invalid.get_or_insert(error.to_string());
+        definition::Found::default()
+    });
+    let bytes = |path: &String| listed.attachments.iter().find(|(known, _)| known == path).and_then(|(_, hash)| *hash);
+    let attachments: Vec<(String, Option<Hash>)> =
+        parts.attachments.iter().map(|path| (path.clone(), bytes(path))).collect();
+    let definition_hash = match kind {
+        Some(kind) => definition::hash(kind, definition),
+        None => json::hash(&definition),
+    };
+    Ok(Entry {
+        content_hash: content_hash(&found.type_key, &name, &directory, &definition_hash, &attachments),
+        id: found.id,
+        type_key: found.type_key,
+        name,
+        directory,
+        owner: found.owner,
+        reason: listed.reason,
+        definition_hash,
+        references: parts.references,
+        children: parts.children,
+        attachments,
+        invalid,
+    })
+}

@@ -1,0 +1,184 @@
+//! Claims jobs, keeps their leases, ends them. Knows no kind of job.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::app::App;
+use crate::db::jobs::{self, Job};
+use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::record::RecordStatus;
+use crate::wire::record::RecordError;
+
+use super::{Context, JobError};
+
+/// The work of one kind of job.
+pub type Work = fn(Context) -> Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
+
+/// Longest time between two looks at the queue; a notice wakes earlier.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs jobs of the given kinds until `stop` says so; then takes no more and hands back what runs.
+pub async fn run(app: Arc<App>, kinds: Vec<(&'static str, Work)>, mut stop: watch::Receiver<bool>) {
+    let (wake, _) = watch::channel(());
+    let wake = Arc::new(wake);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listen(app.clone(), wake.clone(), stop.clone()));
+    let heart = Arc::new(Mutex::new(None));
+    for (kind, work) in kinds {
+        for _ in 0..app.config.jobs.concurrency {
+            let slot = Slot { app: app.clone(), kind, work, heart: heart.clone() };
+            tasks.spawn(slot.run(wake.subscribe(), stop.clone()));
+        }
+    }
+    let _ = stop.wait_for(|stopped| *stopped).await;
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Wakes the slots whenever jobs are queued or end; connects again when the connection is lost.
+async fn listen(app: Arc<App>, wake: Arc<watch::Sender<()>>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let hear = async {
+            let mut notices = jobs::Wake::listen(&app.pool).await?;
+            wake.send_replace(());
+            loop {
+                notices.heard().await?;
+                wake.send_replace(());
+            }
+        };
+        let heard: Result<(), DbError> = tokio::select! {
+            heard = hear => heard,
+            _ = stop.wait_for(|stopped| *stopped) => return,
+        };
+        if let Err(error) = heard {
+            warn!(%error, "lost the connection that hears of jobs");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Does one job at a time.
+struct Slot {
+    app: Arc<App>,
+    kind: &'static str,
+    work: Work,
+    /// One connection outside the pool renews all leases, so that a busy pool cannot lose them.
+    heart: Arc<Mutex<Option<PgConnection>>>,
+}
+
+impl Slot {
+    async fn run(self, mut wake: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            match self.claim().await {
+                Ok(Some(job)) => self.work(job, stop.clone()).await,
+                Ok(None) => {
+                    tokio::select! {
+                        _ = wake.changed() => {}
+                        () = tokio::time::sleep(LOOK) => {}
+                        _ = stop.wait_for(|stopped| *stopped) => {}
+                    }
+                }
+                Err(error) => {
+                    warn!(kind = self.kind, %error, "could not look for jobs");
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Claims a job and sets its record running, in one transaction.
+    async fn claim(&self) -> Result<Option<Job>, DbError> {
+        let mut connection = self.app.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let claimed = jobs::claim(&mut transaction, self.kind, self.app.config.jobs.lease_seconds as i32).await?;
+        if let Some(job) = &claimed {
+            let change = db::records::Change { status: Some(RecordStatus::Running), ..Default::default() };
+            db::records::update(&mut transaction, job.record_id, change).await?;
+        }
+        transaction.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn work(&self, job: Job, mut stop: watch::Receiver<bool>) {
+        let context = Context { app: self.app.clone(), job: job.clone() };
+        let cap = async {
+            let mut connection = self.app.pool.acquire().await?;
+            jobs::is_last_run(&mut connection, &job).await
+        };
+        let lost = match cap.await {
+            Ok(true) => return self.give_up(&context).await,
+            Ok(false) => tokio::select! {
+                ended = (self.work)(context.clone()) => ended,
+                fenced = self.keep(&job) => Err(fenced),
+                _ = stop.wait_for(|stopped| *stopped) => Err(JobError::Retry("the server is stopping".to_owned())),
+            },
+            Err(error) => Err(JobError::from(error)),
+        };
+        let ended = match lost {
+            Ok(()) => return,
+            Err(JobError::Fenced) => {
+                warn!(job = job.id, kind = self.kind, "the job was taken over by another worker");
+                return;
+            }
+            Err(JobError::Fail(error)) => {
+                info!(record = %job.record_id, kind = self.kind, code = error.code, message = error.message, "the record failed");
+                context.fail(error).await
+            }
+            Err(JobError::Retry(reason)) => {
+                warn!(record = %job.record_id, kind = self.kind, run = job.run_no, reason, "the job is put back");
+                let after = if *stop.borrow() {
+                    0.0
+                } else {
+                    (0.1 * f64::from(2i32.pow(job.run_no.clamp(1, 7) as u32))).min(10.0)
+                };
+                self.release(&job, after).await
+            }
+        };
+        if let Err(error) = ended {
+            error!(record = %job.record_id, kind = self.kind, %error, "the job's end could not be written; its lease will run out");
+        }
+    }
+
+    async fn release(&self, job: &Job, after: f64) -> Result<(), JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        Ok(jobs::release(&mut connection, job, after).await?)
+    }
+
+    async fn give_up(&self, context: &Context) {
+        let error = RecordError {
+            code: "worker_lost".to_owned(),
+            message: "The work was begun several times and never came to an end.".to_owned(),
+            hint: "Ask the administrator to look at the server's log, then try again.".to_owned(),
+        };
+        if let Err(error) = context.fail(error).await {
+            error!(record = %context.job.record_id, %error, "the record's end could not be written");
+        }
+    }
+
+    /// Renews the lease each third of it; returns when it is lost.
+    async fn keep(&self, job: &Job) -> JobError {
+        let lease = self.app.config.jobs.lease_seconds;
+        let pause = Duration::from_millis(u64::from(lease) * 1000 / 3);
+        loop {
+            tokio::time::sleep(pause).await;
+            let mut heart = self.heart.lock().await;
+            if heart.is_none() {
+                *heart = db::dedicated(&self.app.pool).await.ok();
+            }
+            let Some(connection) = heart.as_mut() else { continue };
+            match jobs::heartbeat(connection, job, lease as i32).await {
+                Ok(()) => {}
+                Err(DbError::Fenced) => return JobError::Fenced,
+                Err(error) => {
+                    warn!(job = job.id, %error, "could not renew the lease");
+                    *heart = None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Builds the app, mounts the API, starts the runner, shuts down gracefully.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Request, header};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
+use tracing::info;
+
+use crate::app::{App, StartError};
+use crate::config::Config;
+use crate::{api, jobs};
+
+/// How long requests in flight may take to end once the server stops.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub struct Server {
+    /// Everything at hand.
+    pub app: Arc<App>,
+    /// Where it answers.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server on a database; returns once it answers.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
+        let listen = config.server.listen.clone();
+        let app = Arc::new(App::start(config, database_url).await?);
+        jobs::rederive::run(&app).await?;
+        let failed = |error| StartError::Io(format!("server.listen {listen}"), error);
+        let listener = TcpListener::bind(&listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = watch::channel(false);
+        let mut until = stopped.clone();
+        let serve = axum::serve(listener, layered(api::router(app.clone())).into_make_service())
+            .with_graceful_shutdown(async move {
+                let _ = until.wait_for(|stopped| *stopped).await;
+            });
+        let serve = tokio::spawn(async move {
+            let _ = serve.await;
+        });
+        let runner = tokio::spawn(jobs::runner::run(app.clone(), jobs::kinds(), stopped));
+        info!(%address, environment = app.config.environment.name, "the server answers");
+        Ok(Self { app, address, stop, tasks: vec![runner, serve] })
+    }
+
+    /// The address for people and other environments.
+    pub fn url(&self) -> String {
+        self.app.config.server.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
+    }
+
+    /// Takes no more work, hands back what runs, ends requests in flight.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            let _ = tokio::time::timeout(GRACE, task).await;
+        }
+        self.app.pool.close().await;
+    }
+}
+
+/// What every request goes through.
+fn layered(router: Router) -> Router {
+    let id = HeaderName::from_static("x-request-id");
+    let span = |request: &Request<_>| {
+        let id = request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        tracing::info_span!("request", method = %request.method(), path = request.uri().path(), id)
+    };
+    router
+        .layer(CatchPanicLayer::custom(api::on_panic))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(PropagateRequestIdLayer::new(id.clone()))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+        .layer(SetRequestIdLayer::new(id, MakeRequestUuid))
+}
