@@ -1,0 +1,1 @@
+//! Tokens, roles, domains: who sees what.

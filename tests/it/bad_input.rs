@@ -1,0 +1,1 @@
+//! Wrong requests get a clear problem and leave nothing behind.

@@ -1,0 +1,1 @@
+//! Writing, reading, listing, deleting resources.

@@ -1,0 +1,1 @@
+//! Changed IDs, resolutions, prefixes, owners, drift.
