@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rust_embed::RustEmbed;
 use secrecy::ExposeSecret;
 
 use crate::config::{Config, ConfigError};
@@ -58,21 +59,10 @@ pub struct App {
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
 }
 
-/// The types that are compiled in: (file, text).
-const BUILT_IN: [(&str, &str); 12] = [
-    ("application.toml", include_str!("../config/resource-types/application.toml")),
-    ("card.toml", include_str!("../config/resource-types/card.toml")),
-    ("color_theme.toml", include_str!("../config/resource-types/color_theme.toml")),
-    ("custom_map.toml", include_str!("../config/resource-types/custom_map.toml")),
-    ("data_account.toml", include_str!("../config/resource-types/data_account.toml")),
-    ("data_visualization_wall.toml", include_str!("../config/resource-types/data_visualization_wall.toml")),
-    ("dataset.toml", include_str!("../config/resource-types/dataset.toml")),
-    ("etl.toml", include_str!("../config/resource-types/etl.toml")),
-    ("global_parameter.toml", include_str!("../config/resource-types/global_parameter.toml")),
-    ("offline_dev_task.toml", include_str!("../config/resource-types/offline_dev_task.toml")),
-    ("page.toml", include_str!("../config/resource-types/page.toml")),
-    ("visualization_plugin.toml", include_str!("../config/resource-types/visualization_plugin.toml")),
-];
+/// The types that are compiled in.
+#[derive(RustEmbed)]
+#[folder = "config/resource-types"]
+struct BuiltIn;
 
 impl App {
     /// Connects, migrates, checks the key, makes what is made once.
@@ -120,8 +110,10 @@ pub fn load_types(config: &Config) -> Result<Types, StartError> {
         }
         own.sort();
     }
-    let files = BUILT_IN.into_iter().chain(own.iter().map(|(file, text)| (file.as_str(), text.as_str())));
-    Ok(Types::compile(files)?)
+    let text = |file: &str| Some(String::from_utf8_lossy(&BuiltIn::get(file)?.data).into_owned());
+    let built_in: Vec<(String, String)> =
+        BuiltIn::iter().filter_map(|file| Some((file.to_string(), text(&file)?))).collect();
+    Ok(Types::compile(built_in.iter().chain(&own).map(|(file, text)| (file.as_str(), text.as_str())))?)
 }
 
 /// The configured key, or one made once under the storage folder, readable by us alone.

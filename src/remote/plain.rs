@@ -56,4 +56,12 @@ impl Client {
         let request = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/x-ndjson");
         self.send(request.body(body)).await
     }
+
+    /// # Errors
+    /// The server's sentence.
+    pub async fn post_package(&self, body: Vec<u8>) -> anyhow::Result<Value> {
+        let request =
+            self.client.post(format!("{}/api/v1/imports", self.base)).header("content-type", "application/zip");
+        self.send(request.body(body)).await
+    }
 }

@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench sqlx
+# Queries are checked against .sqlx, so that building needs no database.
+export SQLX_OFFLINE ?= true
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+install: ## Install what is missing on a Debian-like machine
+	@scripts/install
+
+demo: install ## Two environments and a real migration between them (ARGS=--once ends there)
+	@echo "Building (the first time takes some minutes)"
+	@cargo build --quiet --bin ferry
+	@target/debug/ferry demo $(ARGS)
+
+test: install check ## Everything that must hold: format, lints, generated files, tests
+	cargo test
+
+check: ## Format, lints, and that .sqlx is what the queries say
+	cargo fmt --check
+	@rm -rf target/sqlx && mkdir -p target/sqlx && touch src/lib.rs
+	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/target/sqlx scripts/with-postgres cargo clippy --all-targets -- -D warnings
+	@diff -r .sqlx target/sqlx || { echo ".sqlx is not what the queries say: run make sqlx and commit it"; exit 1; }
+
+sqlx: ## Write .sqlx anew after a query or a migration changed
+	@rm -rf .sqlx && mkdir .sqlx && touch src/lib.rs
+	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/.sqlx scripts/with-postgres cargo clippy --all-targets
+
+bench: install ## Speed beside pg_dump and pg_restore (ARGS="RESOURCES ROUNDS", 10000 and 5 unless given)
+	cargo bench --bench scale -- $(ARGS)
