@@ -75,8 +75,10 @@ begin
     perform pg_notify('ferry_jobs', '');
     return null;
 end $$;
-create trigger jobs_notify after insert or update of state on jobs
-    for each statement execute function notify_jobs();
+-- By row, and not when one is claimed: a look at an empty queue must wake nobody.
+create trigger jobs_notify_new after insert on jobs for each row execute function notify_jobs();
+create trigger jobs_notify_end after update of state on jobs
+    for each row when (old.state = 'running' and new.state <> 'running') execute function notify_jobs();
 
 -- Environments that this domain may migrate to; the token is sealed and never read back.
 create table targets (
