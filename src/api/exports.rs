@@ -57,6 +57,9 @@ pub async fn create(
     JsonBody(request): JsonBody<ExportRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let name = selections::package_name(request.name.as_deref())?;
+    if request.passphrase.is_some() {
+        return Err(ApiError::field("passphrase", "is not supported by this version: packages carry no secrets"));
+    }
     let mut connection = app.pool.acquire().await?;
     let roots = selections::allowed_roots(&app, &mut connection, &caller, &request).await?;
     let id = Uuid::now_v7();

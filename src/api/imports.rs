@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::StatusCode;
 use uuid::Uuid;
 
+use crate::config::Trust;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
 use crate::domain::import_plan::Resolution;
@@ -42,7 +43,7 @@ pub async fn create(State(app): State<Shared>, caller: Caller, request: Request)
     let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
     let manifest = opened.manifest;
     let mut connection = app.pool.acquire().await?;
-    check_origin(&mut connection, &manifest).await?;
+    check_origin(&app, &mut connection, &manifest).await?;
 
     let id = Uuid::now_v7();
     let key = package_key(id);
@@ -133,7 +134,11 @@ async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Receive
 }
 
 /// The key is the one that the environment's packages were signed with so far.
-async fn check_origin(connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
+async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
+    if app.config.security.trust == Trust::Trusted {
+        let detail = "This environment accepts packages of trusted sources only, and the one that signed this is none.";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail));
+    }
     let pinned = db::environment::pinned_key(connection, &manifest.environment.id).await?;
     if pinned.is_none_or(|key| key == manifest.environment.public_key) {
         return Ok(());

@@ -23,6 +23,11 @@ pub async fn create(
     caller: Caller,
     JsonBody(request): JsonBody<MigrationRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
+    for (field, asked) in [("confirm", request.confirm), ("carry_secrets", request.carry_secrets)] {
+        if asked {
+            return Err(ApiError::field(field, "is not supported by this version"));
+        }
+    }
     let name = match &request.name {
         Some(name) => selections::package_name(Some(name))?,
         None => chrono::Utc::now().format("online %m-%d %H:%M").to_string(),

@@ -12,8 +12,8 @@ use crate::domain::outcome::Status;
 use crate::domain::record::{Phase, RecordStatus};
 use crate::planning;
 use crate::remote::{Allowed, Remote, RemoteError};
+use crate::wire;
 use crate::wire::record::{Item, PlanRequest};
-use crate::wire::{self};
 
 use super::export::{self, ExportOptions};
 use super::{Context, JobError};
@@ -56,7 +56,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let parsed = wait(&remote, there, |status| status != "queued" && status != "running").await?;
     if parsed.status == "awaiting_confirmation" {
         context.phase(Phase::Applying).await?;
-        retry(|| remote.execute(there, &options.plan)).await?;
+        retry(|| execute(&remote, there, &options.plan)).await?;
     }
     let ended =
         wait(&remote, there, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation")).await?;
@@ -116,6 +116,15 @@ async fn upload(context: &Context, remote: &Remote, record: &Record) -> Result<U
     let there = retry(|| remote.import(&path, record.id)).await?;
     context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await?;
     Ok(there.id)
+}
+
+/// Executes there; where the answer is lost or the record has moved on, its state says whether that was done.
+async fn execute(remote: &Remote, there: Uuid, plan: &PlanRequest) -> Result<(), RemoteError> {
+    let Err(error) = remote.execute(there, plan).await else { return Ok(()) };
+    match remote.record(there).await {
+        Ok(record) if record.status != "awaiting_confirmation" => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// Asks for the record there until it is in a wanted state, ever less often.

@@ -20,6 +20,7 @@ use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
+use crate::store::package_key;
 use crate::wire::record::PlanRequest;
 
 use super::{Context, JobError, blocking};
@@ -27,8 +28,16 @@ use super::{Context, JobError, blocking};
 /// Batches of lines worked on at once.
 pub(super) const AT_ONCE: usize = 2;
 
-/// Parses a package and plans its import with the default options.
+/// Parses a package and plans its import with the default options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
+    let parsed = parse_and_plan(&context).await;
+    if let Err(JobError::Fail(_)) = &parsed {
+        context.app.store.delete(&package_key(context.record_id())).await?;
+    }
+    parsed
+}
+
+async fn parse_and_plan(context: &Context) -> Result<(), JobError> {
     let app = &context.app;
     let mut record = context.record().await?;
     context.phase(Phase::Parsing).await?;

@@ -45,6 +45,9 @@ pub struct ExportRequest {
     /// Export Upstream Resources.
     #[serde(default)]
     pub export_upstream: bool,
+    /// Not supported yet: secrets never travel.
+    #[serde(default, skip_serializing)]
+    pub passphrase: Option<String>,
 }
 
 /// What an export would take along.
@@ -104,6 +107,12 @@ pub struct MigrationRequest {
     /// User name of the owner of new resources at the target.
     #[serde(default)]
     pub owner: Option<String>,
+    /// Not supported yet: a migration goes on by itself.
+    #[serde(default)]
+    pub confirm: bool,
+    /// Not supported yet: secrets never travel.
+    #[serde(default)]
+    pub carry_secrets: bool,
     /// Per resource.
     #[serde(default)]
     pub resolutions: std::collections::BTreeMap<String, super::record::ResolutionLine>,
@@ -118,6 +127,7 @@ impl MigrationRequest {
             resource_ids: self.resource_ids.clone(),
             selection: self.selection.clone(),
             export_upstream: self.export_upstream,
+            passphrase: None,
         }
     }
 

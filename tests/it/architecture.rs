@@ -8,7 +8,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["config", "db", "package", "postgres", "remote", "secrets", "server", "telemetry", "wire"]),
     ("server", &["api", "app", "config", "jobs"]),
-    ("api", &["app", "db", "domain", "package", "planning", "remote", "secrets", "store", "wire"]),
+    ("api", &["app", "config", "db", "domain", "package", "planning", "remote", "secrets", "store", "wire"]),
     ("jobs", &["app", "db", "domain", "package", "planning", "remote", "secrets", "store", "wire"]),
     ("planning", &["app", "db", "domain", "package", "secrets", "store", "wire"]),
     ("app", &["config", "db", "domain", "package", "secrets", "store", "telemetry"]),
