@@ -475,7 +475,7 @@ async fn execute_takes_new_options_and_refuses_a_plan_that_the_target_left_behin
     }
     to.resource("ds", "dataset", "Orders", "/", json!({"source": "3"})).await;
     let stale = to.post(&at("execute"), json!({"plan_digest": record["plan_digest"]})).await.problem(409, "plan_stale");
-    assert!(true, "it names what moved: {stale}");
+    assert!(stale["errors"].to_string().contains("\"ds\""), "it names what moved: {stale}");
     // A digest alone leaves the stored options; a body with options replaces them.
     let again = to.upload(&package).await["id"].as_str().unwrap().to_owned();
     let planned = to.plan(&again, skip(&["ds"])).await;

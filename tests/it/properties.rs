@@ -1,4 +1,5 @@
 //! What holds for every catalogue.
+#![expect(clippy::print_stdout, reason = "the seed, for what `run` finds")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use crate::failures::{Pair, run};
 use crate::support::{Environment, User, package};
 
-const SEEDS: [u64; 12] = [3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+const SEEDS: [u64; 4] = [1, 7, 42, 20_260_726];
 
 /// splitmix64: the same catalogue for the same seed.
 struct Random(u64);
@@ -32,7 +33,7 @@ impl Random {
     /// A few IDs of resources of a type; where `dangling`, now and then one that is not there.
     fn ids(&mut self, kind: &str, most: usize, dangling: bool) -> Vec<String> {
         let count = self.below(most + 1);
-        let lost = |random: &mut Self| dangling && random.one_in(12);
+        let lost = |random: &mut Self| dangling && random.one_in(25);
         (0..count)
             .map(|_| if lost(self) { "nowhere".to_owned() } else { format!("{kind}-{}", self.below(EACH)) })
             .collect()
@@ -122,7 +123,7 @@ async fn fill(user: &User, seed: u64, dangling: bool) {
 async fn disturb(user: &User, random: &mut Random) {
     for at in 0..EACH {
         let id = format!("ds-{at}");
-        match random.below(7) {
+        match random.below(10) {
             0 => drop(user.delete(&format!("/api/v1/resources/{id}?force=true")).await.is(204)),
             1 => {
                 let found = user.get(&format!("/api/v1/resources/{id}")).await.is(200);
