@@ -35,6 +35,8 @@ create table tokens (
     user_id uuid not null references users on delete cascade,
     name text not null,
     hash bytea not null constraint tokens_unique_hash unique,
+    -- Given by the configuration; gone when it is no longer given.
+    configured boolean not null default false,
     permissions text[],
     created_at timestamptz not null default now(),
     expires_at timestamptz,

@@ -105,7 +105,8 @@ create table resource_history (
     imported_at timestamptz,
     superseded_at timestamptz not null,
     superseded_by_record uuid,
-    primary key (resource_id, revision)
+    -- An ID deleted in one domain may begin again in another.
+    primary key (domain_id, resource_id, revision)
 );
 create index resource_history_by_record on resource_history (superseded_by_record) where superseded_by_record is not null;
 

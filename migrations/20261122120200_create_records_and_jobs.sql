@@ -8,6 +8,10 @@ create table records (
     name text not null,
     requested_by text not null,
     options jsonb not null default '{}',
+    -- The selected resources of an export or a migration: too many to be shown with each record.
+    roots jsonb not null default '[]',
+    -- The same request again is answered with the same record.
+    idempotency_key text,
     progress_done bigint not null default 0,
     progress_total bigint not null default 0,
     progress_unit text not null default 'resources',
@@ -27,6 +31,7 @@ create table records (
     started_at timestamptz,
     finished_at timestamptz
 );
+create unique index records_by_key on records (domain_id, requested_by, kind, idempotency_key) where idempotency_key is not null;
 create index records_by_domain on records (domain_id, created_at desc, id);
 
 -- Items in chunks: one row for up to 500 of them, as a JSON array. A package of a million resources

@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Change, Record};
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::failure::Warning;
+use crate::domain::failure::{Failure, Warning};
 use crate::domain::id_map::IdMap;
 use crate::domain::import_plan::{self, Entry, Facts, Fresh, Options, Plan, Planned, Resolution};
 use crate::domain::manifest::{Manifest, ShardLine};
@@ -114,18 +115,19 @@ pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
 
 /// A plan with what it was made of.
 pub struct Planning {
-    /// The package's manifest, entries apart.
-    pub manifest: Manifest,
     /// What the user chose.
     pub options: Options,
     /// What the target has.
     pub facts: Facts,
     /// What the import would do.
     pub plan: Plan,
+    /// Hashes of definitions as the plan's mapping rewrites them.
+    rewritten: HashMap<ResourceId, Hash>,
 }
 
 impl Planning {
-    /// Makes the plan of a parsed import as the target stands now.
+    /// Makes the plan of a parsed import as the target stands now. `before`, a plan of the same import and
+    /// options, spares reading the package again where its mapping still holds.
     ///
     /// # Errors
     /// The database or the package fails.
@@ -133,67 +135,76 @@ impl Planning {
         app: &App,
         connection: &mut PgConnection,
         record: &Record,
+        manifest: &Manifest,
         request: &PlanRequest,
         entries: &[Entry],
+        before: Option<&Planning>,
     ) -> Result<Self, PlanningError> {
-        let manifest = manifest(record)?;
         let options = options(request).map_err(|_| PlanningError::Missing("valid options"))?;
         let source = &manifest.environment.id;
         let facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
         let fresh = FreshFrom(record.id);
-        let id_map = import_plan::id_map(entries, &options, &facts, &fresh);
-        let rewritten = rewritten_hashes(app, record, entries, &options, &facts, id_map).await?;
-        let mut plan =
-            import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, &manifest.shared_parts);
-        plan.warnings.extend(differences(app, &manifest));
-        Ok(Self { manifest, options, facts, plan })
+        let mut id_map = import_plan::id_map(entries, &options, &facts, &fresh);
+        let mut rewritten = match before {
+            Some(before) if before.plan.id_map == id_map => before.rewritten.clone(),
+            _ => rewritten_hashes(app, record, entries, &options, &facts, &id_map).await?,
+        };
+        let parts = &manifest.shared_parts;
+        let mut plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
+        // A clash may choose names that the options alone did not, and so rewrite more definitions.
+        for _ in 0..3 {
+            if options.change_ids || plan.id_map == id_map {
+                break;
+            }
+            id_map = plan.id_map;
+            rewritten = rewritten_hashes(app, record, entries, &options, &facts, &id_map).await?;
+            plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
+        }
+        plan.warnings.extend(differences(app, manifest));
+        Ok(Self { options, facts, plan, rewritten })
     }
 
-    /// The record's change and items for this plan, not executed yet.
-    pub fn preview(&self, entries: &[Entry]) -> (Change, Vec<Item>) {
+    /// The record's change and its items for this plan, not executed yet.
+    ///
+    /// # Errors
+    /// Never for items of ours.
+    pub fn preview(&self, entries: &[Entry]) -> Result<(Change, Vec<NewChunk>), DbError> {
         let items: Vec<Item> = entries
             .iter()
             .zip(&self.plan.items)
-            .map(|(entry, planned)| item(entry, planned, Status::Pending))
+            .map(|(entry, planned)| {
+                let there = self.facts.resources.get(&planned.new_id).map(|found| found.content_hash.to_string());
+                Item { target_content_hash: there, ..item(entry, planned, Status::Pending) }
+            })
             .collect();
+        let chunks = chunks(&items)?;
         let change = Change {
             counts: Some(counts(&items)),
             error: Some(self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure)))),
             warnings: Some(self.plan.warnings.clone()),
-            plan_digest: Some(self.digest(entries)),
+            plan_digest: Some(digest(&chunks, self.plan.error.as_ref())),
             ..Change::default()
         };
-        (change, items)
+        Ok((change, chunks))
     }
+}
 
-    /// A digest of the plan and of what it rests on: it changes when the target moves.
-    pub fn digest(&self, entries: &[Entry]) -> String {
-        let lines: Vec<_> = entries
-            .iter()
-            .zip(&self.plan.items)
-            .map(|(entry, planned)| {
-                let there = self.facts.resources.get(&planned.new_id).map(|found| found.content_hash);
-                (
-                    &entry.id,
-                    planned.method,
-                    &planned.new_id,
-                    &planned.new_name,
-                    &planned.new_directory,
-                    &planned.errors,
-                    there,
-                )
-            })
-            .collect();
-        json::hash(&serde_json::json!([lines, self.plan.error])).to_string()
+/// A digest of a plan and of what it rests on: it changes when the target moves.
+fn digest(chunks: &[NewChunk], error: Option<&Failure>) -> String {
+    let mut hasher = Sha256::new();
+    for chunk in chunks {
+        hasher.update(&chunk.items);
     }
+    hasher.update(error.map_or("", |error| &error.message));
+    Hash(hasher.finalize().into()).to_string()
 }
 
 /// The manifest of a parsed import.
 ///
 /// # Errors
 /// The record has none.
-pub fn manifest(record: &Record) -> Result<Manifest, PlanningError> {
-    let found = record.manifest.clone().ok_or(PlanningError::Missing("manifest"))?;
+pub async fn manifest(connection: &mut PgConnection, record_id: Uuid) -> Result<Manifest, PlanningError> {
+    let found = db::records::manifest(connection, record_id).await?.ok_or(PlanningError::Missing("manifest"))?;
     serde_json::from_value(found).map_err(|_| PlanningError::Missing("readable manifest"))
 }
 
@@ -236,7 +247,7 @@ async fn rewritten_hashes(
     entries: &[Entry],
     options: &Options,
     facts: &Facts,
-    id_map: IdMap,
+    id_map: &IdMap,
 ) -> Result<HashMap<ResourceId, Hash>, PlanningError> {
     if options.change_ids || id_map.is_empty() {
         return Ok(HashMap::new());
@@ -254,7 +265,7 @@ async fn rewritten_hashes(
         return Ok(HashMap::new());
     }
     let mut package = open_package(app, record)?;
-    let types = app.types.clone();
+    let (types, id_map) = (app.types.clone(), id_map.clone());
     let hashes = tokio::task::spawn_blocking(move || {
         let mut hashes = HashMap::new();
         package.resources::<PackageError>(&mut |lines: Lines| {
@@ -292,6 +303,7 @@ pub fn item(entry: &Entry, planned: &Planned, status: Status) -> Item {
         errors: planned.errors.clone(),
         warnings: planned.warnings.clone(),
         drifted: planned.drifted,
+        target_content_hash: None,
     }
 }
 
@@ -308,6 +320,24 @@ pub fn counts(items: &[Item]) -> Counts {
         counts.add(item.method, item.status);
     }
     counts
+}
+
+/// Makes the pending items of a record that ends without doing its work final; returns the counts.
+///
+/// # Errors
+/// The database fails.
+pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
+    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
+    let mut items: Vec<Item> = Vec::new();
+    for chunk in kept {
+        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
+    }
+    for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
+        item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
+        item.target_content_hash = None;
+    }
+    db::record_items::replace(connection, record_id, &chunks(&items)?).await?;
+    Ok(counts(&items))
 }
 
 /// Items as the database keeps them.

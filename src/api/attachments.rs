@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -37,14 +38,19 @@ pub async fn put(
 ) -> Result<(StatusCode, Json<Written>), ApiError> {
     let path = parse_attachment_path(&format!("/{path}"))?;
     let limit = app.config.limits.max_attachment_bytes;
-    let (file, hash, size) = receive(&app, request.into_body(), limit).await?;
+    let (file, hash, size) = receive(&app, whole(request.into_body()), limit).await?;
     let key = attachment_key(&hash);
     if !app.store.has(&key).await? {
         app.store.put_file(&key, file.path()).await?;
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    db::locks::share_catalogue(&mut transaction, caller.domain_id()).await?;
+    db::locks::hold_attachments(&mut transaction, caller.domain_id()).await?;
+    if !caller.sees_all()
+        && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, caller.username()).await?
+    {
+        return Err(ApiError::forbidden("A resource that you may not read names this attachment."));
+    }
     let new =
         db::attachments::by_paths(&mut transaction, caller.domain_id(), std::slice::from_ref(&path)).await?.is_empty();
     db::attachments::stage(&mut transaction, &[(path.clone(), hash, size)]).await?;
@@ -57,17 +63,22 @@ pub async fn put(
     Ok((status, Json(Written { path, sha256: hash.hex(), size })))
 }
 
-/// Streams a body into a scratch file, up to a limit.
+/// A body in pieces.
+pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
+    body.into_data_stream().map_err(|_| ApiError::body("The body was cut off."))
+}
+
+/// Streams pieces into a scratch file, up to a limit.
 pub(super) async fn receive(
     app: &Shared,
-    body: Body,
+    pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send,
     limit: u64,
 ) -> Result<(tempfile::NamedTempFile, Hash, u64), ApiError> {
     let mut file = app.store.scratch_file()?;
     let (mut hasher, mut size) = (Sha256::new(), 0u64);
-    let mut body = body.into_data_stream();
-    while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|_| ApiError::body("The body was cut off."))?;
+    let mut pieces = std::pin::pin!(pieces);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
         size += piece.len() as u64;
         if size > limit {
             return Err(ApiError::too_large(limit));

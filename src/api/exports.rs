@@ -69,8 +69,14 @@ pub async fn create(
         kind: RecordKind::Export,
         name: &name,
         requested_by: caller.username(),
-        options: serde_json::json!({"roots": roots, "export_upstream": request.export_upstream, "note": request.note}),
+        options: serde_json::json!({
+            "export_upstream": request.export_upstream,
+            "note": request.note,
+            "own_only": !caller.sees_all(),
+        }),
+        roots: serde_json::json!(roots),
         target: None,
+        idempotency_key: None,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;

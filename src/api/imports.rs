@@ -1,13 +1,16 @@
 //! Imports: receive a package, plan, execute.
 
-use std::io::Write;
+use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::{FromRequest, Multipart, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::TryStreamExt;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::config::Trust;
+use crate::db::record_items::NewChunk;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
 use crate::domain::import_plan::Resolution;
@@ -21,10 +24,10 @@ use crate::wire::FieldProblem;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
 
 use super::Shared;
-use super::attachments::receive;
+use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{JsonBody, MaybeJson, Path, is_media_type};
+use super::extract::{JsonBody, MaybeJson, Path, is_media_type, parse};
 use super::records::{Accepted, find, line, lock};
 
 /// A package as it was received.
@@ -37,7 +40,13 @@ struct Received {
 /// Receives a package. What can be told from its table of contents is refused at once and leaves nothing
 /// behind; its contents are checked while they are parsed.
 pub async fn create(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Accepted<Record>, ApiError> {
+    let repeat = idempotency_key(request.headers())?;
     let received = package(&app, request).await?;
+    let mut connection = app.pool.acquire().await?;
+    if let Some(record) = earlier(&mut connection, &caller, repeat.as_deref(), &received).await? {
+        return Accepted::record(record);
+    }
+    drop(connection);
     let file = received.file.reopen()?;
     let limits = app.limits();
     let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
@@ -48,11 +57,40 @@ pub async fn create(State(app): State<Shared>, caller: Caller, request: Request)
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
-    let queued = queue(&mut connection, &caller, id, &manifest, &received, &key).await;
-    if queued.is_err() {
-        app.store.delete(&key).await?;
+    let queued = queue(&mut connection, &caller, id, &manifest, &received, &key, repeat.as_deref()).await;
+    let Err(error) = queued else { return Accepted::record(queued?) };
+    app.store.delete(&key).await?;
+    // The same request was answered at the same time.
+    match earlier(&mut connection, &caller, repeat.as_deref(), &received).await? {
+        Some(record) => Accepted::record(record),
+        None => Err(error),
     }
-    Accepted::record(queued?)
+}
+
+/// `Idempotency-Key`: 1 to 255 visible ASCII characters.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    key.map(|key| Some(key.to_owned()))
+        .ok_or_else(|| ApiError::field("Idempotency-Key", "must have 1 to 255 ASCII characters"))
+}
+
+/// The record that the same request has made before.
+async fn earlier(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    key: Option<&str>,
+    received: &Received,
+) -> Result<Option<db::records::Record>, ApiError> {
+    let Some(key) = key else { return Ok(None) };
+    let found = db::records::by_key(connection, caller.domain_id(), caller.username(), RecordKind::Import, key).await?;
+    let Some(id) = found else { return Ok(None) };
+    let record = find(connection, caller, id).await?;
+    if record.package.as_ref().is_some_and(|package| package["sha256"] == received.sha256) {
+        return Ok(Some(record));
+    }
+    let detail = "The Idempotency-Key was used for another package. Use a new key for a new request.";
+    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail))
 }
 
 async fn queue(
@@ -62,6 +100,7 @@ async fn queue(
     manifest: &Manifest,
     received: &Received,
     key: &str,
+    key_of_request: Option<&str>,
 ) -> Result<db::records::Record, ApiError> {
     let new = NewRecord {
         id,
@@ -70,7 +109,9 @@ async fn queue(
         name: &manifest.name,
         requested_by: caller.username(),
         options: serde_json::json!(PlanRequest::default()),
+        roots: serde_json::json!([]),
         target: None,
+        idempotency_key: key_of_request,
     };
     let resources: u64 = manifest.counts.values().sum();
     let package = PackageInfo {
@@ -104,7 +145,7 @@ async fn package(app: &Shared, request: Request) -> Result<Received, ApiError> {
     if !is_media_type(headers, &["application/zip", "application/x-zip-compressed", "application/octet-stream"]) {
         return Err(ApiError::media_type("application/zip or multipart/form-data"));
     }
-    let (file, hash, size) = receive(app, request.into_body(), limit).await?;
+    let (file, hash, size) = receive(app, whole(request.into_body()), limit).await?;
     Ok(Received { file, sha256: hash.hex(), size })
 }
 
@@ -113,22 +154,12 @@ async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Receive
     let broken =
         |error: axum::extract::multipart::MultipartError| ApiError::body(format!("The form cannot be read: {error}."));
     let mut received = None;
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
-        if field.name() != Some("package") {
-            continue;
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        if field.name() == Some("package") {
+            let pieces = field.map_err(|_| ApiError::body("The body was cut off."));
+            let (file, hash, size) = receive(app, pieces, limit).await?;
+            received = Some(Received { file, sha256: hash.hex(), size });
         }
-        let mut file = app.store.scratch_file()?;
-        let (mut hasher, mut size) = (<sha2::Sha256 as sha2::Digest>::new(), 0u64);
-        while let Some(piece) = field.chunk().await.map_err(broken)? {
-            size += piece.len() as u64;
-            if size > limit {
-                return Err(ApiError::too_large(limit));
-            }
-            sha2::Digest::update(&mut hasher, &piece);
-            file.write_all(&piece)?;
-        }
-        let hash: [u8; 32] = sha2::Digest::finalize(hasher).into();
-        received = Some(Received { file, sha256: crate::domain::resource::Hash(hash).hex(), size });
     }
     received.ok_or_else(|| ApiError::field("package", "is missing from the form"))
 }
@@ -183,7 +214,7 @@ async fn import(
 /// A plan as it would be saved.
 struct Planned {
     change: Change,
-    items: Vec<Item>,
+    items: Vec<NewChunk>,
     digest: String,
 }
 
@@ -201,27 +232,26 @@ impl Planned {
             return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
         }
         let entries = db::import_entries::load(connection, record.id).await?;
-        let planning = Planning::make(app, connection, record, request, &entries).await?;
+        let manifest = planning::manifest(connection, record.id).await?;
+        let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
+        let types: HashMap<&str, &str> =
+            entries.iter().map(|entry| (entry.id.as_str(), entry.type_key.as_str())).collect();
         for (id, resolution) in &options.resolutions {
             let field = format!("resolutions.{id}");
-            let Some(entry) = entries.iter().find(|entry| entry.id == *id) else {
+            let Some(kind) = types.get(id.as_str()) else {
                 return Err(ApiError::field(&field, "names a resource that is not in the package"));
             };
             if let Resolution::Map(target) = resolution {
-                let fits = planning
-                    .facts
-                    .resources
-                    .get(target)
-                    .is_some_and(|found| found.here && found.type_key == entry.type_key);
-                if !fits {
+                let there = planning.facts.resources.get(target);
+                if !there.is_some_and(|found| found.here && found.type_key == *kind) {
                     return Err(ApiError::field(
                         &field,
-                        format!("maps to {target}, which is not a {} of this domain", entry.type_key),
+                        format!("maps to {target}, which is not a {kind} of this domain"),
                     ));
                 }
             }
         }
-        let (change, items) = planning.preview(&entries);
+        let (change, items) = planning.preview(&entries)?;
         let digest = change.plan_digest.clone().unwrap_or_default();
         Ok(Self { change, items, digest })
     }
@@ -234,29 +264,30 @@ impl Planned {
     ) -> Result<(), ApiError> {
         let stored = PlanRequest { plan_digest: None, ..request.clone() };
         let change = Change { options: Some(serde_json::json!(stored)), ..self.change };
-        db::record_items::replace(connection, record.id, &planning::chunks(&self.items)?).await?;
+        db::record_items::replace(connection, record.id, &self.items).await?;
         db::records::update(connection, record.id, change).await?;
         Ok(())
     }
 }
 
-/// Starts the import, with the options of the body if it has any.
+/// Starts the import. A body with options replaces the stored ones; one of the digest alone, or none,
+/// leaves them.
 pub async fn execute(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    MaybeJson(request): MaybeJson<PlanRequest>,
+    MaybeJson(body): MaybeJson<Map<String, Value>>,
 ) -> Result<Accepted<Record>, ApiError> {
+    let body = body.unwrap_or_default();
+    let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
+    let has_options = body.keys().any(|key| key != "plan_digest");
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
-    if let Some(request) = request {
-        let stored: PlanRequest = serde_json::from_value(record.options.clone()).unwrap_or_default();
+    if has_options || request.plan_digest.is_some() {
         let digest = request.plan_digest.clone();
-        // A body of the digest alone leaves the stored options as they are.
-        let alone = serde_json::json!(PlanRequest { plan_digest: None, ..request.clone() })
-            == serde_json::json!(PlanRequest::default());
-        let request = if alone && digest.is_some() { stored } else { request };
+        let request =
+            if has_options { request } else { serde_json::from_value(record.options.clone()).unwrap_or_default() };
         let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
         if digest.is_some_and(|digest| digest != planned.digest) {
             return Err(stale(&mut transaction, &record, &planned).await?);
@@ -278,7 +309,11 @@ async fn stale(
     planned: &Planned,
 ) -> Result<ApiError, ApiError> {
     let before = super::records::all_items(connection, record.id).await?;
-    let moved = before.iter().zip(&planned.items).filter(|(before, now)| before != now).map(|(_, now)| FieldProblem {
+    let mut now: Vec<Item> = Vec::with_capacity(before.len());
+    for chunk in &planned.items {
+        now.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| db::DbError::Corrupt("item"))?);
+    }
+    let moved = before.iter().zip(&now).filter(|(before, now)| before != now).map(|(_, now)| FieldProblem {
         code: "plan_stale".to_owned(),
         field: now.resource_id.clone(),
         message: format!("{} moved in the target since it was planned.", now.name),

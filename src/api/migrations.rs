@@ -46,8 +46,14 @@ pub async fn create(
         kind: RecordKind::Online,
         name: &name,
         requested_by: caller.username(),
-        options: serde_json::json!({"roots": roots, "export_upstream": request.export_upstream, "plan": plan}),
+        options: serde_json::json!({
+            "export_upstream": request.export_upstream,
+            "plan": plan,
+            "own_only": !caller.sees_all(),
+        }),
+        roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),
+        idempotency_key: None,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;

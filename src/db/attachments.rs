@@ -64,8 +64,7 @@ pub async fn stage(connection: &mut PgConnection, new: &[(String, Hash, u64)]) -
     rows.send(connection).await
 }
 
-/// Gives the resources that name some paths the content hash that fits the bytes of now; `compute`
-/// makes it from type, name, directory, definition hash and attachments.
+/// Gives the resources that name some paths the content hash that fits the bytes of now.
 ///
 /// # Errors
 /// The database fails.
@@ -107,6 +106,28 @@ pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A resource of another owner names the path.
+///
+/// # Errors
+/// The database fails.
+pub async fn is_named_by_others(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    path: &str,
+    owner: &str,
+) -> Result<bool, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (
+            select from resource_attachments a join resources r on r.id = a.resource_id
+            where a.domain_id = $1 and a.path = $2 and r.owner <> $3
+        ) as "named!""#,
+        domain_id,
+        path,
+        owner
+    );
+    Ok(found.fetch_one(connection).await?)
 }
 
 /// A resource of this owner names the path.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 
 use crate::domain::definition::Target;
-use crate::domain::import_plan::{Base, Entry, Existing, Facts, Options, Resolution, wanted_names};
+use crate::domain::import_plan::{Base, Entry, Existing, Facts, NameKey, Options, Resolution, wanted_names};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::resource_type::Types;
 
@@ -47,11 +47,12 @@ pub async fn load(
     for resolution in options.resolutions.values() {
         if let Resolution::Map(target) = resolution {
             ids.insert(target.as_str());
+            acyclic_from.push(target.to_string());
         }
     }
     let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
     let mut facts = Facts { resources: resources(connection, domain_id, &ids).await?, ..Facts::default() };
-    facts.names = names(connection, domain_id, &wanted_names(entries, types, options)).await?;
+    facts.names = names(connection, domain_id, &wanted_names(entries, types, options), options.rename_on_clash).await?;
     facts.named = named(connection, domain_id, &by_name).await?;
     if !options.change_ids {
         facts.bases = bases(connection, domain_id, source_environment, &own).await?;
@@ -113,39 +114,62 @@ async fn resources(
         .collect()
 }
 
-/// Holders of some names, and of those that continue them with ` (`, which a rename must not choose.
+/// Holders of some names; with `alike`, also of those that a rename must not choose: names that go on
+/// with ` (`, and for long ones, which a rename shortens, all that begin alike.
 async fn names(
     connection: &mut PgConnection,
     domain_id: i32,
-    keys: &[(String, String, String)],
-) -> Result<HashMap<(String, String, String), ResourceId>, DbError> {
+    keys: &[NameKey],
+    alike: bool,
+) -> Result<HashMap<NameKey, ResourceId>, DbError> {
     let types: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
     let scopes: Vec<String> = keys.iter().map(|key| key.1.clone()).collect();
     let names: Vec<String> = keys.iter().map(|key| key.2.clone()).collect();
     let found = sqlx::query!(
         r#"select r.type, r.name_scope as "scope!", r.name, r.id
            from unnest($2::text[], $3::text[], $4::text[]) as wanted(type, scope, name)
-           join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope
-            and (r.name = wanted.name)
-           union
-           select r.type, r.name_scope, r.name, r.id
-           from unnest($2::text[], $3::text[], $4::text[]) as wanted(type, scope, name)
-           join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope
-            and r.name >= wanted.name || ' (' and r.name < wanted.name || ' )'"#,
+           join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope and r.name = wanted.name"#,
         domain_id,
         &types,
         &scopes,
         &names
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    found
-        .into_iter()
-        .filter_map(|row| Some((row.r#type?, row.scope, row.name?, row.id?)))
-        .map(|(kind, scope, name, id)| {
-            Ok(((kind, scope, name), ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource ID"))?))
-        })
-        .collect()
+    let parse = |id: &str| ResourceId::parse(id).map_err(|_| DbError::Corrupt("resource ID"));
+    let mut holders = HashMap::with_capacity(found.len());
+    for row in found {
+        holders.insert((row.r#type, row.scope, row.name), parse(&row.id)?);
+    }
+    if alike {
+        let (low, high): (Vec<String>, Vec<String>) = names.iter().map(|name| alike_range(name)).unzip();
+        let found = sqlx::query!(
+            r#"select r.type, r.name_scope as "scope!", r.name, r.id
+               from unnest($2::text[], $3::text[], $4::text[], $5::text[]) as wanted(type, scope, low, high)
+               join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = wanted.scope
+                and r.name >= wanted.low and r.name < wanted.high"#,
+            domain_id,
+            &types,
+            &scopes,
+            &low,
+            &high
+        )
+        .fetch_all(connection)
+        .await?;
+        for row in found {
+            holders.insert((row.r#type, row.scope, row.name), parse(&row.id)?);
+        }
+    }
+    Ok(holders)
+}
+
+/// The range, in the order of bytes, of the names that a rename of this one could choose.
+fn alike_range(name: &str) -> (String, String) {
+    const SURELY_KEPT: usize = 240;
+    match name.char_indices().nth(SURELY_KEPT) {
+        Some((end, _)) => (name[..end].to_owned(), format!("{}{}", &name[..end], char::MAX)),
+        None => (format!("{name} ("), format!("{name} )")),
+    }
 }
 
 async fn named(

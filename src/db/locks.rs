@@ -8,6 +8,8 @@ use super::DbError;
 const CATALOGUE: i32 = 0x0f_e0;
 const ACYCLIC: i32 = 0x0f_e1;
 const DERIVATION: i32 = 0x0f_e2;
+const ATTACHMENTS: i32 = 0x0f_e3;
+const LICENSE: i32 = 0x0f_e4;
 
 /// Shares the domain's catalogue until the transaction ends; waits at most 5 seconds.
 ///
@@ -15,7 +17,41 @@ const DERIVATION: i32 = 0x0f_e2;
 /// [`DbError::Busy`] when an import holds it for longer.
 pub async fn share_catalogue(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     sqlx::query("set local lock_timeout = '5s'").execute(&mut *connection).await?;
-    sqlx::query!("select pg_advisory_xact_lock_shared($1, $2)", CATALOGUE, domain_id).execute(connection).await?;
+    sqlx::query!(
+        "select pg_advisory_xact_lock_shared($1, $3), pg_advisory_xact_lock_shared($2, $3)",
+        CATALOGUE,
+        ATTACHMENTS,
+        domain_id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// As [`share_catalogue`], but alone among those who write resources or attachments: new bytes must meet
+/// every resource that names them.
+///
+/// # Errors
+/// [`DbError::Busy`] when another holds it for longer.
+pub async fn hold_attachments(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query("set local lock_timeout = '5s'").execute(&mut *connection).await?;
+    sqlx::query!(
+        "select pg_advisory_xact_lock_shared($1, $3), pg_advisory_xact_lock($2, $3)",
+        CATALOGUE,
+        ATTACHMENTS,
+        domain_id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One import at a time where a licence limits what the whole environment may hold.
+///
+/// # Errors
+/// The database fails.
+pub async fn hold_license(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("select pg_advisory_xact_lock($1, 0)", LICENSE).execute(connection).await?;
     Ok(())
 }
 

@@ -50,8 +50,6 @@ pub struct Record {
     pub package: Option<Value>,
     /// Where the package rests in the store.
     pub package_key: Option<String>,
-    /// The package's manifest, entries apart.
-    pub manifest: Option<Value>,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
     /// The target of an online migration.
@@ -70,7 +68,11 @@ pub struct Record {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-const SELECT: &str = "select r.*, d.name as domain from records r join domains d on d.id = r.domain_id";
+/// Everything but what can be large: manifest and roots.
+const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
+    r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.checklist, r.package, r.package_key, \
+    r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.created_at, r.started_at, \
+    r.finished_at from records r join domains d on d.id = r.domain_id";
 
 impl Record {
     /// What it is about.
@@ -105,18 +107,23 @@ pub struct NewRecord<'a> {
     pub requested_by: &'a str,
     /// What the user chose.
     pub options: Value,
+    /// The selected resources of an export or a migration.
+    pub roots: Value,
     /// The target of an online migration.
     pub target: Option<(Uuid, &'a str)>,
+    /// The same request again is answered with the same record.
+    pub idempotency_key: Option<&'a str>,
 }
 
 /// Makes a record, queued.
 ///
 /// # Errors
-/// The database fails.
+/// [`DbError::Constraint`] `records_by_key`.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9)",
+        "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
+            roots, idempotency_key)
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11)",
         new.id,
         new.domain_id,
         new.kind.as_str(),
@@ -125,14 +132,53 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
         new.options,
         serde_json::json!(Counts::default()),
         new.target.map(|(id, _)| id),
-        new.target.map(|(_, name)| name)
+        new.target.map(|(_, name)| name),
+        new.roots,
+        new.idempotency_key
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// A record of a domain; `lock` holds its row until the transaction ends.
+/// The record that a user's earlier request of a kind with the same key made.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_key(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    requested_by: &str,
+    kind: RecordKind,
+    key: &str,
+) -> Result<Option<Uuid>, DbError> {
+    let found = sqlx::query_scalar!(
+        "select id from records where domain_id = $1 and requested_by = $2 and kind = $3 and idempotency_key = $4",
+        domain_id,
+        requested_by,
+        kind.as_str(),
+        key
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// The manifest of an import's package, entries apart.
+///
+/// # Errors
+/// The database fails.
+pub async fn manifest(connection: &mut PgConnection, id: Uuid) -> Result<Option<Value>, DbError> {
+    Ok(sqlx::query_scalar!("select manifest from records where id = $1", id).fetch_one(connection).await?)
+}
+
+/// The selected resources of an export or a migration.
+///
+/// # Errors
+/// The database fails.
+pub async fn roots(connection: &mut PgConnection, id: Uuid) -> Result<Value, DbError> {
+    Ok(sqlx::query_scalar!("select roots from records where id = $1", id).fetch_one(connection).await?)
+}
+
+/// A record of a domain.
 ///
 /// # Errors
 /// The database fails.

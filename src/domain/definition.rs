@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::{self, Unstorable};
 use super::json_path::{Part, Place as At};
-use super::resource::{Hash, ResourceId, parse_attachment_path, parse_name};
+use super::resource::{Hash, MAX_NAME_CHARS, ResourceId, parse_attachment_path, parse_name};
 use super::resource_type::{Place, ResourceType, Rule};
 
 /// What a reference names.
@@ -70,6 +70,9 @@ pub enum Invalid {
         /// The rule that it breaks.
         reason: &'static str,
     },
+    /// An ID of a child that is too long.
+    #[error("{0}: must not be longer than 255 characters")]
+    Child(String),
     /// A secret that is neither a string nor a marker.
     #[error("{0}: a secret must be a string, or {{\"$secret\": \"set\"}} to keep what is there")]
     Secret(String),
@@ -111,10 +114,10 @@ pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Found, Invali
 
     let mut children = Vec::new();
     for (index, child) in kind.children.iter().enumerate() {
-        child.path.for_each_mut(definition, &mut |_, value| {
-            if let Value::String(id) = value {
-                children.push((index as u16, id.clone()));
-            }
+        child.path.for_each_mut(definition, &mut |at, value| match value {
+            Value::String(id) if id.chars().count() <= MAX_NAME_CHARS => children.push((index as u16, id.clone())),
+            Value::String(_) => invalid = Some(Invalid::Child(pointer(at))),
+            _ => {}
         });
     }
     dedup(&mut children);
@@ -331,6 +334,14 @@ fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> std::borro
 /// Returns whether the source has a secret that is now missing.
 pub fn settle(kind: &ResourceType, definition: &mut Value, old: Option<&Value>) -> bool {
     let mut missing = false;
+    if let Some(old) = old {
+        for slots in &kind.secrets {
+            slots.graft(definition, old, &is_sealed);
+        }
+        for slots in &kind.environment_specific {
+            slots.graft(definition, old, &|value| !value.is_null());
+        }
+    }
     for slots in &kind.secrets {
         slots.for_each_slot(definition, old, &mut |parent, key, old| {
             if let Some(old) = old.filter(|old| is_sealed(old)) {

@@ -55,6 +55,9 @@ fn plain_number(text: &str) -> Result<Option<String>, Unstorable> {
     }
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i64 = exponent.parse().map_err(|_| Unstorable::Number)?;
+    if exponent.unsigned_abs() > 2 * MAX_NUMBER_DIGITS as u64 {
+        return Err(Unstorable::Number);
+    }
     let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
@@ -135,6 +138,7 @@ mod tests {
         let refuse = |text: &str| normalise(&mut serde_json::from_str(text).unwrap()).unwrap_err();
         assert_eq!(refuse("1e100000000"), Unstorable::Number);
         assert_eq!(refuse("1e-5000"), Unstorable::Number);
+        assert_eq!(refuse("1e9223372036854775807"), Unstorable::Number);
         assert_eq!(refuse(r#"["a\u0000b"]"#), Unstorable::Nul);
         assert_eq!(refuse(r#"{"\u0000":1}"#), Unstorable::Nul);
     }

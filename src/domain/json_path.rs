@@ -153,6 +153,34 @@ impl Steps {
     ) {
         slots(document, other, &self.0, visit);
     }
+
+    /// Makes the objects on the way to a slot where `document` lacks them and `other` has something there
+    /// that is to be kept. Elements of arrays are never made.
+    pub fn graft(&self, document: &mut Value, other: &Value, kept: &dyn Fn(&Value) -> bool) {
+        graft(document, other, &self.0, kept);
+    }
+}
+
+fn graft(value: &mut Value, other: &Value, steps: &[Step], kept: &dyn Fn(&Value) -> bool) {
+    let Some((Step::Key(key), rest)) = steps.split_first() else { return };
+    if rest.is_empty() || !matches!(rest[0], Step::Key(_)) {
+        return;
+    }
+    let (Value::Object(map), Some(below)) = (value, other.get(key)) else { return };
+    match map.get_mut(key) {
+        Some(item) if !item.is_null() => graft(item, below, rest, kept),
+        _ => {
+            let leads = rest.iter().try_fold(below, |at, step| match step {
+                Step::Key(key) => at.get(key),
+                Step::Each => None,
+            });
+            if leads.is_some_and(kept) {
+                let mut made = Value::Object(Map::new());
+                graft(&mut made, below, rest, kept);
+                map.insert(key.clone(), made);
+            }
+        }
+    }
 }
 
 fn slots(

@@ -7,6 +7,7 @@ use crate::db::merge::{self, Writer};
 use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::Entry;
+use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
 use crate::domain::record::{Phase, RecordStatus};
 use crate::planning::{self, Planning};
@@ -34,8 +35,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::jobs::keep_backend(&mut connection, &context.job).await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
+    let manifest = planning::manifest(&mut connection, record.id).await?;
     for attempt in 1..=TRIES {
-        let attempted = Attempt { context: &context, record: &record, request: &request, entries: &entries };
+        let attempted =
+            Attempt { context: &context, record: &record, manifest: &manifest, request: &request, entries: &entries };
         match attempted.once(&mut connection, attempt == TRIES).await {
             Ok(true) => return Ok(()),
             // The target moved between staging and the lock, or another domain took an ID.
@@ -50,6 +53,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
 struct Attempt<'a> {
     context: &'a Context,
     record: &'a Record,
+    manifest: &'a Manifest,
     request: &'a PlanRequest,
     entries: &'a Arc<Vec<Entry>>,
 }
@@ -57,12 +61,11 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// One try; false: the target moved, nothing was written.
     async fn once(&self, connection: &mut PgConnection, locked: bool) -> Result<bool, JobError> {
-        let app = &self.context.app;
         let mut transaction = connection.begin().await?;
         if locked {
             db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
         }
-        let planning = Arc::new(self.plan(&mut transaction).await?);
+        let planning = Arc::new(self.plan(&mut transaction, None).await?);
         let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
         if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
             self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
@@ -71,7 +74,7 @@ impl Attempt<'_> {
         }
         let owner = self.request.owner.clone();
         let shared = Shared::new(
-            app.clone(),
+            self.context.clone(),
             &mut transaction,
             self.record.clone(),
             self.entries.clone(),
@@ -81,7 +84,10 @@ impl Attempt<'_> {
         let shared = Arc::new(shared.await?);
         let outcome = stage::stage(&shared, &mut transaction).await?;
         db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
-        let again = self.plan(&mut transaction).await?;
+        if !planning.facts.license.is_empty() {
+            db::locks::hold_license(&mut transaction).await?;
+        }
+        let again = self.plan(&mut transaction, Some(&planning)).await?;
         if again.plan != planning.plan || moved(&planning, &again) {
             transaction.rollback().await?;
             return Ok(false);
@@ -99,8 +105,9 @@ impl Attempt<'_> {
         Ok(true)
     }
 
-    async fn plan(&self, connection: &mut PgConnection) -> Result<Planning, JobError> {
-        Ok(Planning::make(&self.context.app, connection, self.record, self.request, self.entries).await?)
+    async fn plan(&self, connection: &mut PgConnection, before: Option<&Planning>) -> Result<Planning, JobError> {
+        let app = &self.context.app;
+        Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
     }
 
     async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
@@ -108,7 +115,7 @@ impl Attempt<'_> {
             domain_id: self.record.domain_id,
             username: &self.record.requested_by,
             record_id: Some(self.record.id),
-            source_environment: Some(&planning.manifest.environment.id),
+            source_environment: Some(&self.manifest.environment.id),
         };
         let written = planning.plan.items.iter().any(|item| matches!(item.method, Method::Create | Method::Update));
         if written {
@@ -144,7 +151,6 @@ impl Attempt<'_> {
             error: Some(error(planning, applied, &items).map(|error| serde_json::json!(error))),
             warnings: Some(planning.plan.warnings.clone()),
             checklist: Some(serde_json::json!(outcome.checklist)),
-            plan_digest: Some(planning.digest(self.entries)),
             ..Change::default()
         };
         db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;

@@ -16,14 +16,15 @@ use crate::wire::record::{Item, PackageInfo};
 use super::pack::{self, Packed};
 use super::{Context, JobError, blocking};
 
-/// What an export keeps in its record's options.
+/// What an export, or the export of a migration, keeps in its record's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ExportOptions {
-    /// The selected resources, as they were when it was asked for.
-    pub roots: Vec<ResourceId>,
+pub(super) struct ExportOptions {
     /// Export Upstream Resources.
     #[serde(default)]
-    pub export_upstream: bool,
+    pub(super) export_upstream: bool,
+    /// Whoever asked for it sees his own resources only.
+    #[serde(default)]
+    pub(super) own_only: bool,
 }
 
 /// Does an export.
@@ -65,13 +66,24 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<Exported,
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::exports::begin_snapshot(&mut connection).await?;
     let types = &context.app.types;
+    let roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
+        .map_err(|_| JobError::Retry("the selection cannot be read".to_owned()))?;
     let resolved =
-        db::closure::resolve(&mut connection, types, record.domain_id, &options.roots, options.export_upstream).await?;
+        db::closure::resolve(&mut connection, types, record.domain_id, &roots, options.export_upstream).await?;
+    // References may lead further than when it was asked for.
+    let foreign = resolved.nodes.iter().filter(|node| options.own_only && node.owner != record.requested_by).count();
+    if foreign > 0 {
+        return Err(JobError::fail(
+            "forbidden_resources",
+            format!("The export would take along {foreign} resources that you may not read."),
+            "Ask for access, or leave out what needs them.",
+        ));
+    }
     let total = resolved.nodes.len() as u64;
     context
         .note(Change { phase: Some(Phase::Packing), progress: Some((0, total, "resources")), ..Change::default() })
         .await?;
-    let packed = pack::pack(context, &mut connection, record, &options, &resolved).await?;
+    let packed = pack::pack(context, &mut connection, record, options.export_upstream, roots, &resolved).await?;
     db::exports::end_snapshot(&mut connection).await?;
     let change = keep(context, record, packed, &resolved).await?;
     Ok(Exported { resolved, change })
@@ -122,5 +134,6 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         errors: Vec::new(),
         warnings: Vec::new(),
         drifted: false,
+        target_content_hash: None,
     }
 }

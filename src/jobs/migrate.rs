@@ -15,19 +15,14 @@ use crate::remote::{Allowed, Remote, RemoteError};
 use crate::wire;
 use crate::wire::record::{Item, PlanRequest};
 
-use super::export::{self, ExportOptions};
+use super::export;
 use super::{Context, JobError};
 
-/// What an online migration keeps in its record's options.
+/// What an online migration keeps in its record's options, besides those of its export.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MigrationOptions {
-    /// The selected resources.
-    pub roots: Vec<crate::domain::resource::ResourceId>,
-    /// Export Upstream Resources.
-    #[serde(default)]
-    pub export_upstream: bool,
+struct MigrationOptions {
     /// How to import at the target.
-    pub plan: PlanRequest,
+    plan: PlanRequest,
 }
 
 /// An unreachable target is tried again for so long.
@@ -65,20 +60,14 @@ pub async fn run(context: Context) -> Result<(), JobError> {
 
 /// Exports as an export would, and keeps package and items in this record.
 async fn pack(context: &Context, record: &mut Record) -> Result<(), JobError> {
-    let as_export: MigrationOptions = serde_json::from_value(record.options.clone())
-        .map_err(|_| JobError::Retry("the options cannot be read".to_owned()))?;
-    let own = record.options.clone();
-    record.options =
-        serde_json::json!(ExportOptions { roots: as_export.roots, export_upstream: as_export.export_upstream });
     let exported = export::make(context, record).await?;
-    record.options = own;
     record.package_key = exported.change.package_key.clone();
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
     let mut connection = context.app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    db::jobs::fence(&mut transaction, &context.job).await?;
     db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
     db::records::update(&mut transaction, record.id, exported.change).await?;
+    db::jobs::fence(&mut transaction, &context.job).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -159,17 +148,26 @@ async fn retry<T, F: Future<Output = Result<T, RemoteError>>>(mut call: impl FnM
 /// Ends this record as the one there ended, with its items.
 async fn mirror(context: &Context, remote: &Remote, ended: &wire::record::Record) -> Result<(), JobError> {
     context.phase(Phase::Finishing).await?;
+    let record = context.record().await?;
+    let sent = record.package.as_ref().and_then(|package| package["resources"].as_u64()).unwrap_or_default();
     let mut items: Vec<Item> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
         let page = retry(|| remote.items(ended.id, cursor.as_deref())).await?;
         items.extend(page.items);
+        if items.len() as u64 > sent {
+            return Err(JobError::fail(
+                "target_refused",
+                "The target reports more resources than were sent.",
+                "Check that the target's address is that of a Ferry server.",
+            ));
+        }
         cursor = page.next_cursor;
         if cursor.is_none() {
             break;
         }
     }
-    let mut warnings = context.record().await?.warnings;
+    let mut warnings = record.warnings;
     if let (Some(own), Some(theirs)) = (warnings.as_array_mut(), serde_json::json!(ended.warnings).as_array()) {
         own.extend(theirs.iter().cloned());
     }

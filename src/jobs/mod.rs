@@ -20,7 +20,7 @@ use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::package::PackageError;
-use crate::planning::PlanningError;
+use crate::planning::{self, PlanningError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
 use crate::wire::record::RecordError;
@@ -131,8 +131,8 @@ impl Context {
     pub(crate) async fn note(&self, change: Change) -> Result<(), JobError> {
         let mut connection = self.app.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
-        db::jobs::fence(&mut transaction, &self.job).await?;
         db::records::update(&mut transaction, self.job.record_id, change).await?;
+        db::jobs::fence(&mut transaction, &self.job).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -149,6 +149,7 @@ impl Context {
         let change = Change {
             status: Some(RecordStatus::Failed),
             error: Some(Some(serde_json::json!(error))),
+            counts: Some(planning::settle_items(&mut transaction, self.job.record_id).await?),
             ..Change::default()
         };
         db::records::update(&mut transaction, self.job.record_id, change).await?;

@@ -27,7 +27,6 @@ use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};
 use crate::store::attachment_key;
 
-use super::export::ExportOptions;
 use super::{Context, JobError, blocking};
 
 /// Definitions are asked for in portions of so many.
@@ -47,7 +46,8 @@ pub(super) async fn pack(
     context: &Context,
     connection: &mut PgConnection,
     record: &Record,
-    options: &ExportOptions,
+    export_upstream: bool,
+    roots: Vec<ResourceId>,
     resolved: &Resolved,
 ) -> Result<Packed, JobError> {
     let app = &context.app;
@@ -66,7 +66,7 @@ pub(super) async fn pack(
     .await?;
     zip = shards(context, connection, record.domain_id, resolved, &ids, zip).await?;
     zip = attachments(app, named, zip).await?;
-    let manifest = manifest(app, record, options, resolved);
+    let manifest = Manifest { roots, export_upstream, ..manifest(app, record, resolved) };
     let app = app.clone();
     blocking(move || {
         let sign = |bytes: &[u8]| app.signer.sign(bytes);
@@ -225,7 +225,7 @@ async fn attachments(app: &Arc<App>, named: Vec<Named>, mut zip: Zip) -> Result<
     Ok(zip)
 }
 
-fn manifest(app: &App, record: &Record, options: &ExportOptions, resolved: &Resolved) -> Manifest {
+fn manifest(app: &App, record: &Record, resolved: &Resolved) -> Manifest {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for node in &resolved.nodes {
         *counts.entry(node.kind.clone()).or_default() += 1;
@@ -248,8 +248,8 @@ fn manifest(app: &App, record: &Record, options: &ExportOptions, resolved: &Reso
         exported_at: record.created_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         exported_by: record.requested_by.clone(),
         record_id: record.id.to_string(),
-        roots: options.roots.clone(),
-        export_upstream: options.export_upstream,
+        roots: Vec::new(),
+        export_upstream: false,
         counts,
         missing: resolved.missing.clone(),
         shared_parts: resolved.shared_parts.clone(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -27,6 +27,8 @@ use super::{Context, JobError, blocking};
 
 /// Batches of lines worked on at once.
 pub(super) const AT_ONCE: usize = 2;
+/// The record's progress is told each time so many resources are done.
+pub(super) const TELL: usize = 5_000;
 
 /// Parses a package and plans its import with the default options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
@@ -39,29 +41,29 @@ pub(super) async fn run(context: Context) -> Result<(), JobError> {
 
 async fn parse_and_plan(context: &Context) -> Result<(), JobError> {
     let app = &context.app;
-    let mut record = context.record().await?;
+    let record = context.record().await?;
     context.phase(Phase::Parsing).await?;
     let package = open(app, &record).await?;
     let manifest = package.manifest.clone();
-    let entries = entries(app, package).await?;
-    record.manifest = Some(serde_json::json!(manifest));
+    let entries = entries(context, package).await?;
 
     context.phase(Phase::Planning).await?;
     let mut connection = app.pool.acquire().await?;
     pin(&mut connection, &manifest).await?;
-    let planning = Planning::make(app, &mut connection, &record, &PlanRequest::default(), &entries).await?;
-    let (change, items) = planning.preview(&entries);
+    let planning =
+        Planning::make(app, &mut connection, &record, &manifest, &PlanRequest::default(), &entries, None).await?;
+    let (change, items) = planning.preview(&entries)?;
     let total = entries.len() as u64;
     let change = Change {
         status: Some(RecordStatus::AwaitingConfirmation),
         progress: Some((total, total, "resources")),
-        manifest: record.manifest.clone(),
+        manifest: Some(serde_json::json!(manifest)),
         options: Some(serde_json::json!(PlanRequest::default())),
         ..change
     };
     let mut transaction = connection.begin().await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
-    db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
+    db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::update(&mut transaction, record.id, change).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
     transaction.commit().await?;
@@ -95,9 +97,11 @@ struct Listed {
 }
 
 /// Reads the whole package: index, shards, attachment bytes.
-async fn entries(app: &Arc<App>, mut package: Package) -> Result<Vec<Entry>, JobError> {
+async fn entries(context: &Context, mut package: Package) -> Result<Vec<Entry>, JobError> {
+    let app = &context.app;
+    let most = app.config.limits.max_resources;
     let (listed, mut package) = blocking(move || {
-        let listed = index(&mut package)?;
+        let listed = index(&mut package, most)?;
         Ok((Arc::new(listed), package))
     })
     .await?;
@@ -116,20 +120,35 @@ async fn entries(app: &Arc<App>, mut package: Package) -> Result<Vec<Entry>, Job
     });
     let limit = app.config.limits.max_definition_bytes;
     let types = app.types.clone();
-    let entries: Result<Vec<Vec<Entry>>, JobError> = stream(receiver)
-        .map(|lines| {
-            let (types, listed) = (types.clone(), listed.clone());
-            blocking(move || Ok(parse(&types, &listed, &lines, limit)?))
-        })
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await;
+    let parsed = stream(receiver).map(|lines| {
+        let (types, listed) = (types.clone(), listed.clone());
+        blocking(move || Ok(parse(&types, &listed, &lines, limit)?))
+    });
+    let mut parsed = Box::pin(parsed.buffered(AT_ONCE));
+    let mut entries: Vec<Entry> = Vec::with_capacity(count);
+    let mut failed = None;
+    let mut told = 0;
+    while let Some(batch) = parsed.next().await {
+        match batch {
+            Ok(batch) => entries.extend(batch),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+        if entries.len() >= told + TELL {
+            told = entries.len();
+            context
+                .note(Change { progress: Some((told as u64, count as u64, "resources")), ..Change::default() })
+                .await?;
+        }
+    }
+    drop(parsed);
     let read = reader.await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))?;
-    let entries: Vec<Entry> = match (entries, read) {
-        (Err(error), _) => return Err(error),
-        (Ok(_), Err(error)) => return Err(error.into()),
-        (Ok(entries), Ok(())) => entries.into_iter().flatten().collect(),
-    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    read?;
     if entries.len() != count {
         return Err(PackageError::Incomplete(format!(
             "the index lists {count} resources, {} are there",
@@ -145,7 +164,7 @@ pub(super) fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Strea
     futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
-fn index(package: &mut Package) -> Result<Vec<Listed>, PackageError> {
+fn index(package: &mut Package, most: u64) -> Result<Vec<Listed>, PackageError> {
     let mut listed = Vec::new();
     let mut seen = HashSet::new();
     let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
@@ -153,6 +172,9 @@ fn index(package: &mut Package) -> Result<Vec<Listed>, PackageError> {
         for line in lines_of(&lines.text) {
             let line: IndexLine = serde_json::from_slice(line)
                 .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+            if listed.len() as u64 >= most {
+                return Err(PackageError::Limit(format!("it has more than {most} resources")));
+            }
             if !seen.insert(line.id.clone()) {
                 return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
             }
@@ -195,6 +217,12 @@ fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entr
         .ok()
         .filter(|directory| *directory == found.directory)
         .ok_or("its directory is not one")?;
+    let key_fits = |key: &str| {
+        (1..=64).contains(&key.len()) && key.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
+    };
+    if !key_fits(&found.type_key) {
+        return Err("its type is not one".to_owned());
+    }
     let mut definition = found.definition;
     let kind = types.get(&found.type_key);
     let mut invalid = match kind {
@@ -219,7 +247,7 @@ fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entr
         type_key: found.type_key,
         name,
         directory,
-        owner: found.owner,
+        owner: found.owner.and_then(|owner| parse_name(&owner).ok()),
         reason: listed.reason,
         definition_hash,
         references: parts.references,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::db::copy::Rows;
-use crate::db::records::Record;
+use crate::db::records::{Change, Record};
 use crate::db::staging::{self, Staged, StagedResource};
 use crate::db::{self, PgConnection};
 use crate::domain::definition;
@@ -25,14 +25,15 @@ use crate::planning::{self, Planning};
 use crate::store::attachment_key;
 use crate::wire::record::ChecklistEntry;
 
-use super::parse::{AT_ONCE, lines_of, stream};
-use super::{JobError, blocking};
+use super::parse::{AT_ONCE, TELL, lines_of, stream};
+use super::{Context, JobError, blocking};
 
 /// Rows are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 1024 * 1024;
 
 /// What staging needs to know, shared by its workers.
 pub(super) struct Shared {
+    context: Context,
     pub(super) app: Arc<App>,
     pub(super) record: Record,
     pub(super) entries: Arc<Vec<Entry>>,
@@ -77,7 +78,7 @@ struct Rewritten {
 
 impl Shared {
     pub(super) async fn new(
-        app: Arc<App>,
+        context: Context,
         connection: &mut PgConnection,
         record: Record,
         entries: Arc<Vec<Entry>>,
@@ -88,7 +89,13 @@ impl Shared {
         let named: Vec<String> = named.into_iter().cloned().collect();
         let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
         let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        Ok(Self { app, record, entries, planning, owners })
+        Ok(Self { app: context.app.clone(), context, record, entries, planning, owners })
+    }
+
+    /// Tells the record's progress.
+    async fn tell(&self, done: usize) -> Result<(), JobError> {
+        let progress = Some((done as u64, self.entries.len() as u64, "resources"));
+        self.context.note(Change { progress, ..Change::default() }).await
     }
 
     fn planned(&self, at: usize) -> &Planned {
@@ -131,14 +138,19 @@ async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome:
     });
     let mut rewritten = Box::pin(rewritten.buffered(AT_ONCE));
     let mut gathered = Staged::default();
+    let mut told = 0;
     while let Some(batch) = rewritten.next().await {
         let batch = batch?;
         let old = old_definitions(shared, connection, &batch).await?;
         let work = shared.clone();
-        let (staged, part) = blocking(move || Ok(settle(&work, batch, &old))).await?;
+        let (staged, part) = blocking(move || settle(&work, batch, &old)).await?;
         gathered.append(staged);
         outcome.written.extend(part.written);
         outcome.checklist.extend(part.checklist);
+        if outcome.written.len() >= told + TELL {
+            told = outcome.written.len();
+            shared.tell(told).await?;
+        }
         gathered.send(connection, SEND_BYTES).await?;
     }
     gathered.send(connection, 1).await?;
@@ -181,7 +193,7 @@ async fn old_definitions(
 }
 
 /// Fits definitions to the target and makes their rows.
-fn settle(shared: &Shared, batch: Vec<Rewritten>, old: &HashMap<String, Value>) -> (Staged, Outcome) {
+fn settle(shared: &Shared, batch: Vec<Rewritten>, old: &HashMap<String, Value>) -> Result<(Staged, Outcome), JobError> {
     let mut staged = Staged::default();
     let mut outcome = Outcome::default();
     for Rewritten { at, mut definition, .. } in batch {
@@ -197,7 +209,8 @@ fn settle(shared: &Shared, batch: Vec<Rewritten>, old: &HashMap<String, Value>) 
         );
         outcome.checklist.extend(checklist(kind, planned, missing, existing.is_none() && before != definition));
         let bytes = crate::domain::json::canonical(&definition);
-        let Ok(parts) = definition::find(kind, &mut definition) else { continue };
+        let parts = definition::find(kind, &mut definition)
+            .map_err(|error| JobError::Retry(format!("{} cannot be rewritten: {error}", entry.id)))?;
         let definition_hash = definition::hash(kind, definition);
         let attachments = arrived(shared, entry);
         let hash =
@@ -219,7 +232,7 @@ fn settle(shared: &Shared, batch: Vec<Rewritten>, old: &HashMap<String, Value>) 
             attachments: &parts.attachments,
         });
     }
-    (staged, outcome)
+    Ok((staged, outcome))
 }
 
 fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, changed: bool) -> Vec<ChecklistEntry> {

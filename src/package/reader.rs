@@ -312,7 +312,30 @@ fn read_manifest(
     let manifest: Manifest =
         serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
     signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
+    check_texts(&manifest, &bytes)?;
     Ok(manifest)
+}
+
+/// Texts that the database will be given are short and hold nothing that it refuses.
+fn check_texts(manifest: &Manifest, bytes: &[u8]) -> Result<(), PackageError> {
+    let origin = &manifest.environment;
+    let texts = [
+        &manifest.name,
+        &manifest.domain,
+        &manifest.version,
+        &manifest.exported_by,
+        &origin.id,
+        &origin.name,
+        &origin.kind,
+    ];
+    let long = texts.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
+    let escaped = bytes.windows(6).any(|window| window == b"\\u0000");
+    let nul = escaped
+        && serde_json::from_slice(bytes).is_ok_and(|value| crate::domain::json::normalise(&mut { value }).is_err());
+    if long || nul {
+        return Err(PackageError::Tampered("its manifest holds texts that no environment writes".to_owned()));
+    }
+    Ok(())
 }
 
 fn small_entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, limits: Limits) -> Result<Vec<u8>, PackageError> {

@@ -91,6 +91,8 @@ impl Allowed {
 /// Another environment, as one of its users.
 pub struct Remote {
     client: Client,
+    /// Without a limit on silence: the target answers an upload once it has stored all of it.
+    uploads: Client,
     base: Url,
     token: String,
 }
@@ -101,24 +103,30 @@ impl Remote {
     /// # Errors
     /// The client cannot be made.
     pub fn new(base: Url, token: &str) -> Result<Self, RemoteError> {
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .dns_resolver(resolver::Guarded)
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_secs(30))
-            .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| unreachable(&error.to_string()))?;
-        Ok(Self { client, base, token: token.to_owned() })
+        let builder = || {
+            Client::builder()
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .dns_resolver(resolver::Guarded)
+                .connect_timeout(Duration::from_secs(5))
+                .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
+        };
+        let failed = |error: reqwest::Error| unreachable(&error.to_string());
+        let client = builder().read_timeout(Duration::from_secs(30)).build().map_err(failed)?;
+        let uploads = builder().build().map_err(failed)?;
+        Ok(Self { client, uploads, base, token: token.to_owned() })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(&self.token)
+    }
+
+    fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url.set_query(query);
-        self.client.request(method, url).bearer_auth(&self.token)
+        url
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RemoteError> {
@@ -175,7 +183,10 @@ impl Remote {
         let length = file.metadata().await.map_err(read)?.len();
         let stream = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
         let request = self
-            .request(Method::POST, "/api/v1/imports")
+            .uploads
+            .post(self.url("/api/v1/imports"))
+            .bearer_auth(&self.token)
+            .timeout(Duration::from_secs(6 * 3600))
             .header("content-type", "application/zip")
             .header("content-length", length)
             .header("idempotency-key", key.to_string())

@@ -13,7 +13,8 @@ pub struct Client {
 impl Client {
     /// For a server's address.
     pub fn new(base: &str, token: &str) -> Self {
-        Self { client: reqwest::Client::new(), base: base.to_owned(), token: token.to_owned() }
+        let client = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
+        Self { client, base: base.to_owned(), token: token.to_owned() }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {

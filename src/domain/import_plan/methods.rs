@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::domain::failure::{self, Warning};
 use crate::domain::outcome::Method;
-use crate::domain::resource::{Hash, ResourceId, content_hash};
+use crate::domain::resource::{Hash, MAX_PATH_BYTES, ResourceId, content_hash};
 use crate::domain::resource_type::ResourceType;
 
 use super::{Entry, Existing, Resolution, Work};
@@ -27,6 +27,9 @@ impl Work<'_> {
         self.slots[at].remapping = self.remapping(at, &kind);
         if let Some(reason) = &entry.invalid {
             self.fail(at, failure::resource_invalid(reason));
+        }
+        if self.slots[at].directory.len() > MAX_PATH_BYTES {
+            self.fail(at, failure::resource_invalid("below the chosen directory its path is longer than 1024 bytes"));
         }
         self.check_attachments(at);
         if self.options.change_ids {

@@ -144,7 +144,7 @@ pub struct Options {
 pub struct Planned {
     /// Create, update, …
     pub method: Method,
-    /// Its ID in the target; none where it is skipped or blocked before it had one.
+    /// Its ID in the target.
     pub new_id: ResourceId,
     /// Its name in the target.
     pub new_name: String,
@@ -243,8 +243,8 @@ struct Work<'a> {
     slots: Vec<Slot>,
     by_id: HashMap<&'a str, usize>,
     by_name: HashMap<(&'a str, &'a str), usize>,
-    /// Names that `on_name_clash: rename` must not choose; made when first needed.
-    taken: Option<HashSet<NameKey>>,
+    /// Names that the package wants; made when a clash first asks for another.
+    wanted: Option<HashSet<NameKey>>,
     /// A name was chosen since the last decision.
     renamed: bool,
 }
@@ -283,7 +283,7 @@ impl<'a> Work<'a> {
             .enumerate()
             .map(|(at, entry)| ((entry.type_key.as_str(), entry.name.as_str()), at))
             .collect();
-        Self { entries, types, facts, options, rewritten, id_map, slots, by_id, by_name, taken: None, renamed: false }
+        Self { entries, types, facts, options, rewritten, id_map, slots, by_id, by_name, wanted: None, renamed: false }
     }
 }
 

@@ -40,11 +40,15 @@ impl Work<'_> {
                 self.lose_name(at, self.entries[other].id.clone());
             }
         }
-        for at in 0..self.entries.len() {
-            if self.slots[at].alive
-                && let Some(holder) = self.blocking_holder(at)
-            {
-                self.lose_name(at, holder);
+        let selected: Vec<usize> = (0..self.entries.len()).filter(|at| self.slots[*at].selected).collect();
+        for at in selected {
+            match self.blocking_holder(at) {
+                Some(holder) if self.slots[at].alive => self.lose_name(at, holder),
+                // It fails already, but whoever cures that would meet this next.
+                Some(holder) if !self.options.rename_on_clash && self.slots[at].clash.is_none() => {
+                    self.slots[at].clash = Some(holder);
+                }
+                _ => {}
             }
         }
     }
@@ -81,27 +85,26 @@ impl Work<'_> {
             return;
         }
         let original = self.slots[at].name.clone();
-        let mut taken = self.taken.take().unwrap_or_else(|| self.all_names());
+        let mut wanted = self.wanted.take().unwrap_or_else(|| self.wanted_names());
         for number in 2.. {
             let suffix = format!(" ({number})");
             let kept: String = original.chars().take(MAX_NAME_CHARS - suffix.len()).collect();
             self.slots[at].name = kept + &suffix;
             let Some(key) = self.name_key(at) else { break };
-            let own = self.facts.names.get(&key) == Some(self.target_id(at));
-            if taken.insert(key) || own {
+            let free = self.facts.names.get(&key).is_none_or(|holder| holder == self.target_id(at));
+            if free && wanted.insert(key) {
                 break;
             }
         }
-        self.taken = Some(taken);
+        self.wanted = Some(wanted);
         let entry = &self.entries[at];
         self.id_map.names.insert((entry.type_key.clone(), entry.name.clone()), self.slots[at].name.clone());
         self.renamed = true;
     }
 
-    /// Every name that the package wants or the target holds.
-    fn all_names(&self) -> HashSet<NameKey> {
-        let wanted = (0..self.entries.len()).filter(|at| self.slots[*at].selected).filter_map(|at| self.name_key(at));
-        wanted.chain(self.facts.names.keys().cloned()).collect()
+    /// Every name that the package wants.
+    fn wanted_names(&self) -> HashSet<NameKey> {
+        (0..self.entries.len()).filter(|at| self.slots[*at].selected).filter_map(|at| self.name_key(at)).collect()
     }
 
     /// New names change what an entry and those that refer to it by name come out as: decides again
