@@ -169,10 +169,8 @@ async fn own_identity(
 async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Result<(), StartError> {
     let domain = db::domains::by_name(connection, DEFAULT_DOMAIN).await?.ok_or(DbError::Corrupt("domain"))?;
     let admin = db::users::ensure_admin(connection, domain.id).await?;
-    if let Some(token) = &config.security.admin_token {
-        let hash = secrets::token_hash(token.expose_secret());
-        db::users::replace_token(connection, admin, "configuration", &hash.0).await?;
-    }
+    let token = config.security.admin_token.as_ref().map(|token| secrets::token_hash(token.expose_secret()));
+    db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await?;
     if let Some(password) = &config.security.admin_password {
         let hash = secrets::password_hash(password.expose_secret())?;
         db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;

@@ -1,12 +1,13 @@
 //! Exports: preview, start, download.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum_extra::TypedHeader;
-use axum_extra::headers::Range;
+use axum_extra::headers::{HeaderMapExt, Range};
 use uuid::Uuid;
 
 use crate::db::records::NewRecord;
@@ -42,12 +43,12 @@ pub async fn preview(
         directory: node.directory,
         reason: node.reason,
     });
-    Ok(Json(Preview {
-        items: items.collect(),
-        missing: resolved.missing,
-        forbidden,
-        shared_parts: resolved.shared_parts,
-    }))
+    let items: Vec<PreviewItem> = items.collect();
+    let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
+    let missing =
+        resolved.missing.into_iter().filter(|missing| told.contains(missing.referenced_by.as_str())).collect();
+    let shared_parts = if caller.sees_all() { resolved.shared_parts } else { Vec::new() };
+    Ok(Json(Preview { missing, forbidden, shared_parts, items }))
 }
 
 /// Starts an export.
@@ -91,7 +92,6 @@ pub async fn package(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    range: Option<TypedHeader<Range>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut connection = app.pool.acquire().await?;
@@ -109,8 +109,9 @@ pub async fn package(
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let still = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
-    let wanted = match range.filter(|_| still) {
-        Some(TypedHeader(range)) => Some(one_range(&range, package.size)?),
+    // A range that cannot be read is no range (RFC 9110, 14.2).
+    let wanted = match headers.typed_get::<Range>().filter(|_| still) {
+        Some(range) => Some(one_range(&range, package.size)?),
         None => None,
     };
     let part = wanted.flatten();

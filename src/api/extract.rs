@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Datelike, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -127,6 +128,16 @@ pub fn page_size(limit: Option<u32>) -> Result<i64, ApiError> {
     match limit.unwrap_or(50) {
         limit @ 1..=500 => Ok(i64::from(limit)),
         _ => Err(ApiError::field("limit", "must be from 1 to 500")),
+    }
+}
+
+/// A time that the database knows too: of the years 1 to 9999.
+pub fn time(field: &str, given: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
+    match given {
+        Some(time) if !(1..=9999).contains(&time.year()) => {
+            Err(ApiError::field(field, "must be of the years 1 to 9999"))
+        }
+        other => Ok(other),
     }
 }
 

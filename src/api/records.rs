@@ -18,7 +18,7 @@ use crate::wire::record::{Item, Progress, Record, TargetRef};
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{Path, Query, cursor, from_cursor, page, page_size};
+use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -75,8 +75,8 @@ pub async fn list(
         status: query.status,
         q: query.q.filter(|q| !q.is_empty()),
         requested_by: query.requested_by,
-        from: query.from,
-        to: query.to,
+        from: time("from", query.from)?,
+        to: time("to", query.to)?,
     };
     if !caller.sees_all() {
         if filter.requested_by.as_ref().is_some_and(|name| name != caller.username()) {
@@ -140,6 +140,9 @@ pub async fn items(
     word("status", &query.status, &["pending", "succeeded", "failed", "skipped", "unchanged"])?;
     word("method", &query.method, &["create", "update", "unchanged", "skip", "map", "delete", "blocked"])?;
     let mut place: i32 = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
+    if !(0..=i32::MAX - CHUNK as i32).contains(&place) {
+        return Err(ApiError::field("cursor", "is not one that this list gave"));
+    }
     let mut connection = app.pool.acquire().await?;
     find(&mut connection, &caller, id).await?;
     let wanted = |item: &Item| {

@@ -1,6 +1,7 @@
 //! Writing resources: one, a batch, deleting. Definitions, references and hashes change together.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -9,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_util::io::StreamReader;
 
 use crate::db::merge::Writer;
 use crate::db::resources::{self, Current};
@@ -17,18 +17,21 @@ use crate::db::staging::{Staged, StagedResource};
 use crate::db::{self, Acquire, PgConnection};
 use crate::domain::closure::on_cycles;
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
+use crate::domain::resource_type::ResourceType;
 use crate::domain::{definition, json};
 use crate::wire::FieldProblem;
 use crate::wire::resource::{BatchLine, BatchResult, PutResource};
 
 use super::Shared;
+use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, is_media_type, parse};
 use super::resources::answer;
 
-/// Lines of a batch that are worked on together.
+/// Lines of a batch that are worked on together, and their bytes.
 const PORTION: usize = 1_000;
+const PORTION_BYTES: usize = 4 * 1024 * 1024;
 /// Most lines of a batch.
 const MAX_LINES: usize = 1_000_000;
 
@@ -56,7 +59,7 @@ pub async fn put(
     let done = write.finish(&mut transaction).await.map_err(|(_, error)| error)?;
     let row = resources::by_id(&mut transaction, caller.domain_id(), id.as_str()).await?;
     let row = row.ok_or_else(|| ApiError::not_found("resource"))?;
-    let shown = answer(&app, &mut transaction, caller.domain_id(), row).await?;
+    let shown = answer(&app, &mut transaction, &caller, row).await?;
     transaction.commit().await?;
     let status = if done.created > 0 { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, shown).into_response())
@@ -80,10 +83,11 @@ pub async fn batch(State(app): State<Shared>, caller: Caller, request: Request) 
     if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
         return Err(ApiError::media_type("application/x-ndjson"));
     }
+    // Nothing is held while the body is on its way.
+    let (file, ..) = receive(&app, whole(request.into_body()), app.config.limits.max_package_bytes).await?;
     let longest = app.config.limits.max_definition_bytes + 64 * 1024;
-    let body = request.into_body().into_data_stream().map_err(std::io::Error::other);
     let mut lines = tokio_util::codec::FramedRead::new(
-        StreamReader::new(body),
+        tokio::fs::File::from_std(file.reopen()?),
         tokio_util::codec::LinesCodec::new_with_max_length(usize::try_from(longest).unwrap_or(usize::MAX)),
     );
     let mut connection = app.pool.acquire().await?;
@@ -91,22 +95,20 @@ pub async fn batch(State(app): State<Shared>, caller: Caller, request: Request) 
     let mut write = Write::begin(&app, &caller, &mut transaction).await?;
     let at_line = |(line, error): (usize, ApiError)| error.at(&format!("line {}", line + 1));
     let mut portion = Vec::with_capacity(PORTION);
-    let mut number = 0;
+    let (mut number, mut bytes) = (0, 0);
     while let Some(line) = lines.try_next().await.map_err(|error| unreadable(&error, number, longest))? {
         if number >= MAX_LINES {
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                format!("A batch has at most {MAX_LINES} lines."),
-            ));
+            let detail = format!("A batch has at most {MAX_LINES} lines.");
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
         }
         if !line.trim().is_empty() {
-            let parsed = parse(line.as_bytes()).map_err(|error| at_line((number, error)))?;
-            portion.push((number, parsed));
+            portion.push((number, parse(line.as_bytes()).map_err(|error| at_line((number, error)))?));
         }
         number += 1;
-        if portion.len() == PORTION {
+        bytes += line.len();
+        if portion.len() == PORTION || bytes > PORTION_BYTES {
             write.portion(&mut transaction, std::mem::take(&mut portion)).await.map_err(at_line)?;
+            bytes = 0;
         }
     }
     write.portion(&mut transaction, portion).await.map_err(at_line)?;
@@ -136,12 +138,20 @@ struct Write<'a> {
     staged: Staged,
     seen: HashSet<ResourceId>,
     done: BatchResult,
-    /// (resource, key, child) that this write takes away, and that it has.
-    gone: Vec<(String, String, String)>,
-    alive: Vec<(String, String, String)>,
     acyclic: bool,
     /// `If-Match`, for a single write.
     expected: Option<Option<i64>>,
+}
+
+/// A line that is a resource.
+struct Checked {
+    number: usize,
+    id: ResourceId,
+    kind: Arc<ResourceType>,
+    name: String,
+    directory: String,
+    definition: Value,
+    found: definition::Found,
 }
 
 impl<'a> Write<'a> {
@@ -153,8 +163,6 @@ impl<'a> Write<'a> {
             staged: Staged::default(),
             seen: HashSet::new(),
             done: BatchResult::default(),
-            gone: Vec::new(),
-            alive: Vec::new(),
             acyclic: false,
             expected: None,
         })
@@ -162,52 +170,33 @@ impl<'a> Write<'a> {
 
     /// Checks and stages some lines.
     async fn portion(&mut self, connection: &mut PgConnection, lines: Vec<(usize, BatchLine)>) -> Result<(), AtLine> {
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let first = lines[0].0;
-        let ids: Vec<String> = lines.iter().map(|(_, line)| line.id.clone()).filter(|id| !id.contains('\0')).collect();
-        let current = resources::lock(connection, &ids).await.map_err(|error| (first, error.into()))?;
-        let current: HashMap<String, Current> = current.into_iter().map(|row| (row.id.clone(), row)).collect();
-        let paths = self.attachments(connection, &lines).await.map_err(|error| (first, error))?;
+        let Some(first) = lines.first().map(|(number, _)| *number) else { return Ok(()) };
+        let plain = |error: db::DbError| (first, ApiError::from(error));
+        let mut checked = Vec::with_capacity(lines.len());
         for (number, line) in lines {
-            let old = current.get(&line.id);
-            self.line(number, line, old, &paths).map_err(|error| (number, error))?;
+            checked.push(self.check(number, line).map_err(|error| (number, error))?);
         }
-        self.staged.send(connection, 1024 * 1024).await.map_err(|error| (first, error.into()))
+        let ids: Vec<String> = checked.iter().map(|line| line.id.to_string()).collect();
+        let current = resources::lock(connection, &ids).await.map_err(plain)?;
+        let current: HashMap<String, Current> = current.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let paths: Vec<String> = checked.iter().flat_map(|line| &line.found.attachments).cloned().collect();
+        let mut hashes = HashMap::new();
+        if !paths.is_empty() {
+            let found = db::attachments::by_paths(connection, self.caller.domain_id(), &paths).await.map_err(plain)?;
+            hashes.extend(found.into_iter().map(|(path, found)| (path, found.sha256)));
+        }
+        for line in checked {
+            let number = line.number;
+            let old = current.get(line.id.as_str());
+            self.stage(line, old, &hashes).map_err(|error| (number, error))?;
+        }
+        self.staged.send(connection, 1024 * 1024).await.map_err(plain)
     }
 
-    /// The hashes of the attachments that some lines name.
-    async fn attachments(
-        &self,
-        connection: &mut PgConnection,
-        lines: &[(usize, BatchLine)],
-    ) -> Result<HashMap<String, Hash>, ApiError> {
-        let mut paths = Vec::new();
-        for (_, line) in lines {
-            if let Some(kind) = self.app.types.get(&line.kind).filter(|kind| !kind.attachments.is_empty())
-                && let Ok(found) = definition::find(kind, &mut line.definition.clone())
-            {
-                paths.extend(found.attachments);
-            }
-        }
-        if paths.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let found = db::attachments::by_paths(connection, self.caller.domain_id(), &paths).await?;
-        Ok(found.into_iter().map(|(path, found)| (path, found.sha256)).collect())
-    }
-
-    fn line(
-        &mut self,
-        number: usize,
-        line: BatchLine,
-        old: Option<&Current>,
-        paths: &HashMap<String, Hash>,
-    ) -> Result<(), ApiError> {
+    /// A line by itself: identity, type, schema, references.
+    fn check(&mut self, number: usize, line: BatchLine) -> Result<Checked, ApiError> {
         let id = ResourceId::parse(&line.id)?;
-        let name = parse_name(&line.name)?;
-        let directory = parse_directory(&line.directory)?;
+        let (name, directory) = (parse_name(&line.name)?, parse_directory(&line.directory)?);
         let kind = self.app.types.get(&line.kind).cloned().ok_or_else(|| {
             let detail = format!("The environment does not know the resource type {}.", line.kind);
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "type_unknown", detail).with(
@@ -219,34 +208,37 @@ impl<'a> Write<'a> {
         if !self.seen.insert(id.clone()) {
             return Err(ApiError::field("id", "stands in the batch twice"));
         }
+        let mut definition = line.definition;
+        definition::check(&kind, &mut definition)?;
+        let found = definition::find(&kind, &mut definition)?;
+        self.acyclic |= found.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
+        Ok(Checked { number, id, kind, name, directory, definition, found })
+    }
+
+    /// A line beside what stands under its ID.
+    fn stage(&mut self, line: Checked, old: Option<&Current>, paths: &HashMap<String, Hash>) -> Result<(), ApiError> {
+        let Checked { number, id, kind, name, directory, mut definition, found } = line;
         self.check_old(&id, &kind.key, old)?;
-        let mut value = line.definition;
         let old_value: Option<Value> = old.and_then(|old| serde_json::from_str(&old.definition).ok());
-        definition::check(&kind, &mut value)?;
         let mut sealing = Ok(());
-        definition::seal_written(&kind, &mut value, old_value.as_ref(), &mut |secret| {
+        definition::seal_written(&kind, &mut definition, old_value.as_ref(), &mut |secret| {
             self.app.sealer.seal_value(id.as_str(), secret).unwrap_or_else(|error| {
                 sealing = Err(error);
                 String::new()
             })
         })?;
         sealing?;
-        let found = definition::find(&kind, &mut value)?;
-        let bytes = json::canonical(&value);
+        let bytes = json::canonical(&definition);
         if bytes.len() as u64 > self.app.config.limits.max_definition_bytes {
             return Err(ApiError::too_large(self.app.config.limits.max_definition_bytes));
         }
-        self.acyclic |= found.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
-        if let Some(old) = old
-            && old.name == name
-            && old.directory == directory
-            && old_value.as_ref() == Some(&value)
-        {
+        let same =
+            |old: &Current| old.name == name && old.directory == directory && old_value.as_ref() == Some(&definition);
+        if old.is_some_and(same) {
             self.done.unchanged += 1;
             return Ok(());
         }
-        self.children(&id, &kind, &found.children, old);
-        let definition_hash = definition::hash(&kind, value);
+        let definition_hash = definition::hash(&kind, definition);
         let attachments: Vec<_> =
             found.attachments.iter().map(|path| (path.clone(), paths.get(path).copied())).collect();
         self.staged.add(&StagedResource {
@@ -296,24 +288,6 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Notes children that disappear by this change, and those that are there.
-    fn children(
-        &mut self,
-        id: &ResourceId,
-        kind: &crate::domain::resource_type::ResourceType,
-        children: &[(u16, String)],
-        old: Option<&Current>,
-    ) {
-        let key = |rule: u16| kind.children.get(rule as usize).map(|child| child.key.clone());
-        let new: HashSet<(String, String)> =
-            children.iter().filter_map(|(rule, child)| Some((key(*rule)?, child.clone()))).collect();
-        let before: Vec<(String, String)> =
-            old.and_then(|old| serde_json::from_value(old.children.clone()).ok()).unwrap_or_default();
-        let named = |(key, child): (String, String)| (id.to_string(), key, child);
-        self.gone.extend(before.into_iter().filter(|pair| !new.contains(pair)).map(named));
-        self.alive.extend(new.into_iter().map(named));
-    }
-
     /// Merges what is staged.
     async fn finish(mut self, connection: &mut PgConnection) -> Result<BatchResult, AtLine> {
         let domain_id = self.caller.domain_id();
@@ -323,18 +297,11 @@ impl<'a> Write<'a> {
             return Ok(self.done);
         }
         db::staging::analyze(connection).await.map_err(plain)?;
-        // What a tombstone of the resource remembers and the new version lacks is gone for good.
-        let ids: Vec<String> = self.seen.iter().map(ToString::to_string).collect();
-        let alive: HashSet<&(String, String, String)> = self.alive.iter().collect();
-        let mut gone = self.gone.clone();
-        for (id, children) in db::tombstones::by_ids(connection, domain_id, &ids).await.map_err(plain)? {
-            let lost = children.into_iter().map(|(key, child)| (id.clone(), key, child));
-            gone.extend(lost.filter(|child| !alive.contains(child)));
-        }
-        let writer = Writer { domain_id, username: self.caller.username(), record_id: None, source_environment: None };
         if self.acyclic {
             db::locks::hold_acyclic(connection, domain_id).await.map_err(plain)?;
         }
+        db::tombstones::of_staged(connection, domain_id).await.map_err(plain)?;
+        let writer = Writer { domain_id, username: self.caller.username(), record_id: None, source_environment: None };
         db::merge::resources(connection, &writer).await.map_err(plain)?;
         if let Some((line, kind, name)) = resources::staged_clash(connection, domain_id).await.map_err(plain)? {
             let message = self.app.types.get(&kind).map_or_else(String::new, |kind| kind.duplicate_name(&name));
@@ -345,7 +312,6 @@ impl<'a> Write<'a> {
             );
             return Err((line as usize, error));
         }
-        db::tombstones::children(connection, domain_id, &gone, &self.alive).await.map_err(plain)?;
         if self.acyclic {
             self.refuse_cycles(connection).await?;
         }
@@ -397,17 +363,20 @@ pub async fn delete(
         .ok_or_else(|| ApiError::not_found("resource"))?;
     if !query.force {
         let dependents = db::graph::referrers(&mut transaction, caller.domain_id(), &ids, None).await?;
-        let dependents: Vec<_> = dependents.into_iter().filter(|found| found.from_id != ids[0]).collect();
-        if !dependents.is_empty() {
-            let users: Vec<String> = dependents.iter().map(|found| found.from_id.clone()).collect();
-            let names = db::graph::nodes(&mut transaction, caller.domain_id(), &users).await?;
-            let line = |(id, (kind, name, _)): (&String, &(String, String, String))| FieldProblem {
+        let users: HashSet<String> =
+            dependents.into_iter().map(|found| found.from_id).filter(|id| *id != ids[0]).collect();
+        if !users.is_empty() {
+            let users: Vec<String> = users.into_iter().collect();
+            let mut names = db::lineage::nodes(&mut transaction, caller.domain_id(), &users).await?;
+            names.retain(|node| caller.may_read(&node.owner));
+            names.sort_by(|a, b| a.id.cmp(&b.id));
+            let line = |node: &db::lineage::Node| FieldProblem {
                 code: "dependent".to_owned(),
-                field: id.clone(),
-                message: format!("The {kind} {name} refers to it."),
+                field: node.id.clone(),
+                message: format!("The {} {} refers to it.", node.kind, node.name),
             };
             let detail =
-                format!("{} resources refer to it. Change them first, or delete with ?force=true.", names.len());
+                format!("{} resources refer to it. Change them first, or delete with ?force=true.", users.len());
             return Err(ApiError::conflict(detail).with_all(names.iter().map(line).collect()));
         }
     }

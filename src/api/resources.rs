@@ -22,7 +22,7 @@ use super::Shared;
 use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
-use super::extract::{Path, Query, from_cursor, page, page_size};
+use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 
 /// What a list is narrowed to.
 #[derive(Debug, Deserialize)]
@@ -50,17 +50,14 @@ pub async fn list(
 ) -> Result<Json<List<Resource>>, ApiError> {
     let limit = page_size(query.limit)?;
     let (sort, descending) = sort(query.sort.as_deref())?;
-    let after = from_cursor::<Place>(query.cursor.as_deref())?.map(|Place(key, id)| After { key, id });
-    if let (Some(after), Sort::UpdatedAt) = (&after, sort) {
-        DateTime::parse_from_rfc3339(&after.key)
-            .map_err(|_| ApiError::field("cursor", "is not one that this list gave"))?;
-    }
+    let after = from_cursor::<Place>(query.cursor.as_deref())?;
+    let after = after.map(|Place(key, id)| place_after(sort, key, id)).transpose()?;
     let mut filter = Filter {
         kind: query.kind,
         q: query.q.filter(|q| !q.is_empty()),
         directory: query.directory.map(|text| parse_directory(&text)).transpose()?,
         owner: query.owner,
-        updated_since: query.updated_since,
+        updated_since: time("updated_since", query.updated_since)?,
     };
     if !caller.sees_all() {
         if filter.owner.as_ref().is_some_and(|owner| owner != caller.username()) {
@@ -69,9 +66,9 @@ pub async fn list(
         filter.owner = Some(caller.username().to_owned());
     }
     let mut connection = app.pool.acquire().await?;
-    let rows =
-        resources::list(&mut connection, caller.domain_id(), &filter, (sort, descending), after.as_ref(), limit + 1)
-            .await?;
+    let order = (sort, descending);
+    let (rows, more) =
+        resources::list(&mut connection, caller.domain_id(), &filter, order, after.as_ref(), limit).await?;
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let mut references = graph::by_source(graph::references(&mut connection, caller.domain_id(), &ids).await?);
     let place = |row: &ResourceRow| match sort {
@@ -79,10 +76,23 @@ pub async fn list(
         Sort::Name => Place(row.name.clone(), row.id.clone()),
         Sort::UpdatedAt => Place(row.updated_at.to_rfc3339_opts(SecondsFormat::Micros, true), row.id.clone()),
     };
-    Ok(Json(page(rows, limit, place, |row| {
+    let next_cursor = rows.last().filter(|_| more).map(|row| cursor(&place(row)));
+    let line = |row: ResourceRow| {
         let references = references.remove(&row.id).unwrap_or_default();
-        line(&app.types, row, &references)
-    })))
+        line(&app.types, &caller, row, &references)
+    };
+    Ok(Json(List { items: rows.into_iter().map(line).collect(), next_cursor }))
+}
+
+fn place_after(sort: Sort, key: String, id: String) -> Result<After, ApiError> {
+    let at = match sort {
+        Sort::UpdatedAt => {
+            let wrong = |_| ApiError::field("cursor", "is not one that this list gave");
+            time("cursor", Some(DateTime::parse_from_rfc3339(&key).map_err(wrong)?.to_utc()))?
+        }
+        Sort::Id | Sort::Name => None,
+    };
+    Ok(After { key, at, id })
 }
 
 fn sort(text: Option<&str>) -> Result<(Sort, bool), ApiError> {
@@ -105,19 +115,19 @@ pub async fn show(
 ) -> Result<impl IntoResponse, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let row = readable(&mut connection, &caller, &id).await?;
-    answer(&app, &mut connection, caller.domain_id(), row).await
+    answer(&app, &mut connection, &caller, row).await
 }
 
 /// A resource with its ETag: its revision in quotes.
 pub(super) async fn answer(
     app: &Shared,
     connection: &mut PgConnection,
-    domain_id: i32,
+    caller: &Caller,
     row: ResourceRow,
 ) -> Result<([(header::HeaderName, String); 1], Json<Resource>), ApiError> {
-    let references = graph::references(connection, domain_id, std::slice::from_ref(&row.id)).await?;
+    let references = graph::references(connection, caller.domain_id(), std::slice::from_ref(&row.id)).await?;
     let etag = format!("\"{}\"", row.revision);
-    Ok(([(header::ETAG, etag)], Json(line(&app.types, row, &references))))
+    Ok(([(header::ETAG, etag)], Json(line(&app.types, caller, row, &references))))
 }
 
 /// A resource that the caller may read; 404 otherwise.
@@ -131,14 +141,14 @@ pub(super) async fn readable(
     found.filter(|row| caller.may_read(&row.owner)).ok_or_else(|| ApiError::not_found("resource"))
 }
 
-fn line(types: &Types, row: ResourceRow, references: &[Found]) -> Resource {
+fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) -> Resource {
     let mut definition = serde_json::from_str(&row.definition).unwrap_or_default();
     if let Some(kind) = types.get(&row.kind) {
         definition::open_to_read(kind, &mut definition);
     }
     let imported = row.imported_record.zip(row.imported_from).zip(row.imported_at);
     Resource {
-        references: references.iter().filter_map(|found| reference(types, found)).collect(),
+        references: references.iter().filter_map(|found| reference(types, caller, found)).collect(),
         id: row.id,
         kind: row.kind,
         name: row.name,
@@ -154,15 +164,17 @@ fn line(types: &Types, row: ResourceRow, references: &[Found]) -> Resource {
     }
 }
 
-fn reference(types: &Types, found: &Found) -> Option<ReferenceLine> {
+/// A name is told to whoever may read what has it, or has written it himself.
+fn reference(types: &Types, caller: &Caller, found: &Found) -> Option<ReferenceLine> {
     let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
     let matched = found.is_matched(types);
+    let known = found.found_owner.as_ref().is_none_or(|owner| caller.may_read(owner));
     Some(ReferenceLine {
         role: rule.role.clone(),
         kind: rule.kind.as_str().to_owned(),
         resource_id: found.to_id.clone().or_else(|| found.found_id.clone()),
         type_key: found.found_type.clone().filter(|_| matched).or_else(|| rule.to.first().cloned())?,
-        name: found.found_name.clone().filter(|_| matched).or_else(|| found.to_name.clone()),
+        name: found.found_name.clone().filter(|_| matched && known).or_else(|| found.to_name.clone()),
         found: matched,
     })
 }

@@ -13,6 +13,7 @@ use crate::wire::selection::{ExportRequest, Forbidden};
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::extract::time;
 
 /// The package name: 1 to 20 characters as a person counts them, trimmed, no control characters.
 pub(super) fn package_name(name: Option<&str>) -> Result<String, ApiError> {
@@ -53,15 +54,10 @@ pub(super) async fn roots(
                     format!("names {unknown}, which is not a resource type"),
                 ));
             }
+            let since = time("selection.changed_since", selection.changed_since)?;
             let directories =
                 selection.directories.iter().map(|text| parse_directory(text)).collect::<Result<Vec<_>, _>>()?;
-            let found = db::resources::select(
-                connection,
-                caller.domain_id(),
-                &selection.types,
-                &directories,
-                selection.changed_since,
-            );
+            let found = db::resources::select(connection, caller.domain_id(), &selection.types, &directories, since);
             let mut ids = found.await?;
             if !caller.sees_all() {
                 let own = db::lineage::nodes(connection, caller.domain_id(), &ids).await?;

@@ -54,6 +54,7 @@ pub async fn create(
         _ => caller.domain_id(),
     };
     check_role(&new.role)?;
+    may_give(&caller, &new.role, new.domain.as_deref().unwrap_or(&caller.user.domain))?;
     let hash = hashed(new.password).await?;
     let id = users::insert(&mut connection, domain, &username, &new.role, hash.as_deref()).await?;
     let made = users::by_id(&mut connection, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
@@ -73,6 +74,9 @@ pub async fn change(
     let hash = hashed(change.password).await?;
     let mut connection = app.pool.acquire().await?;
     let user = find(&mut connection, &caller, id).await?;
+    for role in [Some(user.role.as_str()), change.role.as_deref()].into_iter().flatten() {
+        may_give(&caller, role, &user.domain)?;
+    }
     users::update(&mut connection, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
     let changed =
         users::by_id(&mut connection, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
@@ -124,16 +128,16 @@ pub async fn create_token(
             return Err(ApiError::field("permissions", format!("names {word}, which the user does not have")));
         }
     }
-    // Whoever holds a narrowed token must not make himself a wider one.
-    let narrowed = if user.id == caller.user.id && new.permissions.is_none() && caller.permissions.len() < own.len() {
-        Some(caller.permissions.iter().map(|permission| permission.as_str().to_owned()).collect())
-    } else {
-        new.permissions
+    // Whoever holds a narrowed token must not make a wider one; without a word it is as narrow as his.
+    let held = |word: &str| caller.permissions.iter().any(|permission| permission.as_str() == word);
+    let narrowed = match new.permissions {
+        None if own.iter().all(|permission| caller.may(*permission)) => None,
+        None => Some(
+            own.iter().map(|permission| permission.as_str()).filter(|word| held(word)).map(str::to_owned).collect(),
+        ),
+        Some(asked) if asked.iter().all(|word| held(word)) => Some(asked),
+        Some(_) => return Err(ApiError::forbidden("A token cannot make one that may do more than it may itself.")),
     };
-    let wider = |word: &String| !caller.permissions.iter().any(|permission| permission.as_str() == word);
-    if user.id == caller.user.id && narrowed.iter().flatten().any(wider) {
-        return Err(ApiError::forbidden("A token cannot make one that may do more than it may itself."));
-    }
     let token = secrets::new_token()?;
     let hash = secrets::token_hash(&token);
     let made =
@@ -172,6 +176,18 @@ async fn owner(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Resu
         return Err(ApiError::not_found("user"));
     }
     find(connection, caller, id).await
+}
+
+/// Nobody gives what he does not have.
+fn may_give(caller: &Caller, role: &str, domain: &str) -> Result<(), ApiError> {
+    let given = of_role(role, domain).unwrap_or_default();
+    match given.into_iter().find(|permission| !caller.may(*permission)) {
+        None => Ok(()),
+        Some(lacking) => {
+            let detail = format!("You cannot give the permission {}, as you do not have it.", lacking.as_str());
+            Err(ApiError::forbidden(detail))
+        }
+    }
 }
 
 fn check_role(role: &str) -> Result<(), ApiError> {

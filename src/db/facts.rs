@@ -56,11 +56,8 @@ pub async fn load(
     facts.named = named(connection, domain_id, &by_name).await?;
     if !options.change_ids {
         facts.bases = bases(connection, domain_id, source_environment, &own).await?;
-        facts.tombstones = tombstones::by_ids(connection, domain_id, &own)
-            .await?
-            .iter()
-            .filter_map(|(id, _)| ResourceId::parse(id).ok())
-            .collect();
+        let deleted = tombstones::by_ids(connection, domain_id, &own).await?;
+        facts.tombstones = deleted.iter().filter_map(|id| ResourceId::parse(id).ok()).collect();
         let children = tombstones::children_of(connection, domain_id, &own).await?;
         facts.child_tombstones = children
             .into_iter()

@@ -27,8 +27,10 @@ pub struct Found {
     pub found_id: Option<String>,
     /// type,
     pub found_type: Option<String>,
-    /// and name.
+    /// name,
     pub found_name: Option<String>,
+    /// and owner.
+    pub found_owner: Option<String>,
 }
 
 impl Found {
@@ -57,12 +59,13 @@ pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[St
     let found = sqlx::query_as!(
         Found,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
-            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, coalesce(r.name, n.name) as found_name
+            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, coalesce(r.name, n.name) as found_name,
+            coalesce(r.owner, n.owner) as found_owner
          from resource_references e
          join resources f on f.id = e.from_id and f.domain_id = $1
          left join resources r on r.id = e.to_id and r.domain_id = $1
          left join lateral (
-            select id, type, name from resources
+            select id, type, name, owner from resources
             where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
          ) n on true
          where e.from_id = any($2) order by e.from_id, e.ordinal"#,
@@ -85,7 +88,7 @@ pub async fn referrers(
     let found = sqlx::query_as!(
         Found,
         r#"select e.from_id as "from_id!", f.type as "from_type!", e.rule as "rule!", e.to_id, e.to_name,
-            r.id as "found_id?", r.type as "found_type?", r.name as "found_name?"
+            r.id as "found_id?", r.type as "found_type?", r.name as "found_name?", r.owner as "found_owner?"
          from resources r
          join lateral (
             select from_id, rule, to_id, to_name, kind, ordinal from resource_references where to_id = r.id and domain_id = $1
@@ -111,7 +114,8 @@ pub async fn all_references(connection: &mut PgConnection, domain_id: i32) -> Re
     let found = sqlx::query_as!(
         Found,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
-            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, null::text as found_name
+            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, null::text as found_name,
+            null::text as found_owner
          from resource_references e
          join resources f on f.id = e.from_id and f.domain_id = $1
          left join resources r on r.id = e.to_id and r.domain_id = $1

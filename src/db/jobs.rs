@@ -29,8 +29,6 @@ pub struct Job {
     pub domain_id: i32,
     /// Fences this run's writes.
     pub run_no: i32,
-    /// The backend that the run before left behind: pid and start, to be ended first.
-    lost_backend: Option<(i32, chrono::DateTime<chrono::Utc>)>,
 }
 
 /// Queues a job for a record, in the transaction that makes it necessary.
@@ -50,9 +48,18 @@ pub async fn queue(connection: &mut PgConnection, kind: &str, record_id: Uuid, d
 /// # Errors
 /// The database fails.
 pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32) -> Result<Option<Job>, DbError> {
+    // A stopped worker may still hold the row of its job: its connection is ended first.
+    sqlx::query!(
+        "select pg_terminate_backend(a.pid, 5000) from jobs j
+         join pg_stat_activity a on a.pid = j.backend_pid and a.backend_start = j.backend_start
+         where j.kind = $1 and j.state = 'running' and j.lease_until < clock_timestamp()",
+        kind
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let claimed = sqlx::query!(
         r#"with next as (
-            select id, backend_pid, backend_start from jobs j
+            select id from jobs j
             where kind = $1 and ((state = 'queued' and run_at <= clock_timestamp())
                 or (state = 'running' and lease_until < clock_timestamp()))
               and (kind <> 'execute' or not exists (
@@ -62,7 +69,7 @@ pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32
          update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
             lease_until = clock_timestamp() + make_interval(secs => $2)
          from next where j.id = next.id
-         returning j.id, j.kind, j.record_id, j.domain_id, j.run_no, next.backend_pid, next.backend_start"#,
+         returning j.id, j.kind, j.record_id, j.domain_id, j.run_no"#,
         kind,
         f64::from(lease_seconds)
     )
@@ -73,25 +80,13 @@ pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32
         Err(DbError::Constraint(_)) => return Ok(None),
         other => other?,
     };
-    let Some(row) = claimed else { return Ok(None) };
-    let job = Job {
+    Ok(claimed.map(|row| Job {
         id: row.id,
         kind: row.kind,
         record_id: row.record_id,
         domain_id: row.domain_id,
         run_no: row.run_no,
-        lost_backend: row.backend_pid.zip(row.backend_start),
-    };
-    if let Some((pid, start)) = job.lost_backend {
-        sqlx::query!(
-            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where pid = $1 and backend_start = $2",
-            pid,
-            start
-        )
-        .fetch_all(connection)
-        .await?;
-    }
-    Ok(Some(job))
+    }))
 }
 
 /// Renews the lease.

@@ -1,6 +1,7 @@
 //! From the staging tables into the catalogue, in a handful of statements: used by single writes,
 //! batches and imports alike.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -26,18 +27,21 @@ pub struct Writer<'a> {
 /// [`DbError::Constraint`] `resources_pkey` when another transaction took an ID meanwhile,
 /// [`DbError::Busy`] when a row to replace is not there any more in that revision.
 pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
+    // Not the time at which the transaction began: a long import would seem older than it is.
+    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *connection).await?;
     sqlx::query(
         "insert into resource_history (resource_id, revision, domain_id, type, name, directory, definition,
             definition_hash, content_hash, owner, updated_at, updated_by, record_id, imported_record, imported_from,
             imported_at, superseded_at, superseded_by_record)
          select r.id, r.revision, r.domain_id, r.type, r.name, r.directory, r.definition, r.definition_hash,
             r.content_hash, r.owner, r.updated_at, r.updated_by, r.record_id, r.imported_record, r.imported_from,
-            r.imported_at, now(), $2
+            r.imported_at, $3, $2
          from resources r join staged_resources s on s.id = r.id
          where s.base_revision is not null and r.domain_id = $1",
     )
     .bind(writer.domain_id)
     .bind(writer.record_id)
+    .bind(now)
     .execute(&mut *connection)
     .await?;
     let expected: i64 = sqlx::query_scalar("select count(*) from staged_resources where base_revision is not null")
@@ -46,9 +50,9 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     let updated = sqlx::query(
         "update resources r set type = s.type, name = s.name, directory = s.directory, name_scope = s.name_scope,
             definition = s.definition, definition_hash = s.definition_hash, content_hash = s.content_hash,
-            children = s.children, revision = r.revision + 1, updated_at = now(), updated_by = $2, record_id = $3,
+            children = s.children, revision = r.revision + 1, updated_at = $5, updated_by = $2, record_id = $3,
             imported_record = coalesce($3, r.imported_record), imported_from = coalesce($4, r.imported_from),
-            imported_at = case when $3 is null then r.imported_at else now() end
+            imported_at = case when $3 is null then r.imported_at else $5 end
          from staged_resources s
          where s.id = r.id and s.base_revision = r.revision and r.domain_id = $1",
     )
@@ -56,6 +60,7 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     .bind(writer.username)
     .bind(writer.record_id)
     .bind(writer.source_environment)
+    .bind(now)
     .execute(&mut *connection)
     .await?
     .rows_affected();
@@ -67,7 +72,7 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
             content_hash, children, owner, revision, created_at, updated_at, updated_by, record_id, imported_record,
             imported_from, imported_at)
          select s.id, $1, s.type, s.name, s.directory, s.name_scope, s.definition, s.definition_hash, s.content_hash,
-            s.children, s.owner, coalesce(t.revision, 0) + 1, now(), now(), $2, $3, $3, $4, case when $3 is null then null else now() end
+            s.children, s.owner, coalesce(t.revision, 0) + 1, now(), now(), $2, $3, $3, $4, case when $3 is null then null else $5 end
          from staged_resources s left join tombstones t on t.resource_id = s.id and t.domain_id = $1
          where s.base_revision is null
          order by s.ordinal",
@@ -76,6 +81,7 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     .bind(writer.username)
     .bind(writer.record_id)
     .bind(writer.source_environment)
+    .bind(now)
     .execute(&mut *connection)
     .await?;
     edges(connection, writer.domain_id, expected > 0).await

@@ -1,6 +1,7 @@
 //! Live resources: reading, listing, deleting. Writing goes through staging and merge.
 
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
@@ -72,13 +73,18 @@ pub enum Sort {
 /// Where a page begins: after this key and ID.
 #[derive(Debug, Clone)]
 pub struct After {
-    /// The sort key as text; empty when sorting by ID.
+    /// The name, when sorting by name.
     pub key: String,
+    /// The time of change, when sorting by that.
+    pub at: Option<DateTime<Utc>>,
     /// The ID.
     pub id: String,
 }
 
-/// A page of a domain's resources.
+/// Definitions of a page in bytes; a page that would hold more ends earlier.
+const PAGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// A page of a domain's resources, and whether there are more.
 ///
 /// # Errors
 /// The database fails.
@@ -89,7 +95,7 @@ pub async fn list(
     (sort, descending): (Sort, bool),
     after: Option<&After>,
     limit: i64,
-) -> Result<Vec<ResourceRow>, DbError> {
+) -> Result<(Vec<ResourceRow>, bool), DbError> {
     let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources where domain_id = "));
     query.push_bind(domain_id);
     narrow(&mut query, filter);
@@ -110,15 +116,24 @@ pub async fn list(
                 .push(")"),
             Sort::UpdatedAt => query
                 .push(format!(" and (updated_at, id) {compare} ("))
-                .push_bind(&after.key)
-                .push("::timestamptz, ")
+                .push_bind(after.at)
+                .push(", ")
                 .push_bind(&after.id)
                 .push(")"),
         };
     }
     let tie = if sort == Sort::Id { String::new() } else { format!(", id {order}") };
-    query.push(format!(" order by {column} {order}{tie} limit ")).push_bind(limit);
-    Ok(query.build_query_as().fetch_all(connection).await?)
+    query.push(format!(" order by {column} {order}{tie} limit ")).push_bind(limit + 1);
+    let mut found = query.build_query_as::<ResourceRow>().fetch(connection);
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.try_next().await? {
+        bytes += row.definition.len();
+        if rows.len() as i64 == limit || (bytes > PAGE_BYTES && !rows.is_empty()) {
+            return Ok((rows, true));
+        }
+        rows.push(row);
+    }
+    Ok((rows, false))
 }
 
 fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
@@ -127,7 +142,12 @@ fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     }
     if let Some(q) = &filter.q {
         let pattern = format!("%{}%", escape_like(q));
-        query.push(" and (name ilike ").push_bind(pattern.clone()).push(" or id ilike ").push_bind(pattern).push(")");
+        query
+            .push(" and (name collate \"default\" ilike ")
+            .push_bind(pattern.clone())
+            .push(" or id ilike ")
+            .push_bind(pattern)
+            .push(")");
     }
     if let Some(directory) = filter.directory.as_ref().filter(|directory| *directory != "/") {
         let below = format!("{}/%", escape_like(directory));
@@ -179,8 +199,6 @@ pub struct Current {
     pub revision: i64,
     /// User name.
     pub owner: String,
-    /// `[key, id]` pairs.
-    pub children: serde_json::Value,
 }
 
 /// What stands under some IDs, locked until the transaction ends. For writers.
@@ -190,7 +208,7 @@ pub struct Current {
 pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner, children
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
            from resources where id = any($1) order by id for update"#,
         ids
     );
@@ -205,26 +223,12 @@ pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<C
 pub async fn current(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner, children
+        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
            from resources where domain_id = $1 and id = any($2)"#,
         domain_id,
         ids
     );
     Ok(found.fetch_all(connection).await?)
-}
-
-/// Revisions of some resources of a domain.
-///
-/// # Errors
-/// The database fails.
-pub async fn revisions_of(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<Vec<(String, i64)>, DbError> {
-    let found =
-        sqlx::query!("select id, revision from resources where domain_id = $1 and id = any($2)", domain_id, ids);
-    Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.revision)).collect())
 }
 
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.

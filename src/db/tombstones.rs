@@ -4,73 +4,55 @@ use sqlx::PgConnection;
 
 use super::DbError;
 
-/// The tombstones of a domain among some IDs: (ID, children as (key, id)).
+/// Which of some IDs were deleted in a domain.
 ///
 /// # Errors
 /// The database fails.
-pub async fn by_ids(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<Vec<(String, Vec<(String, String)>)>, DbError> {
-    let found = sqlx::query!(
-        "select resource_id, children from tombstones where domain_id = $1 and resource_id = any($2)",
+pub async fn by_ids(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<String>, DbError> {
+    let found = sqlx::query_scalar!(
+        "select resource_id from tombstones where domain_id = $1 and resource_id = any($2)",
         domain_id,
         ids
-    )
-    .fetch_all(connection)
-    .await?;
-    found
-        .into_iter()
-        .map(|row| {
-            Ok((row.resource_id, serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("tombstone"))?))
-        })
-        .collect()
+    );
+    Ok(found.fetch_all(connection).await?)
 }
 
-/// Notes children that a change made here has removed, and forgets those that are back.
-/// `gone` and `alive` hold (resource, key, child).
+/// Notes the children that staged changes, made here, take away, and forgets those that are back. Before
+/// the merge: it compares with what the resources, or their tombstones, hold now.
 ///
 /// # Errors
 /// The database fails.
-pub async fn children(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    gone: &[(String, String, String)],
-    alive: &[(String, String, String)],
-) -> Result<(), DbError> {
-    let split = |of: &[(String, String, String)]| {
-        let ids: Vec<String> = of.iter().map(|(id, _, _)| id.clone()).collect();
-        let keys: Vec<String> = of.iter().map(|(_, key, _)| key.clone()).collect();
-        let children: Vec<String> = of.iter().map(|(_, _, child)| child.clone()).collect();
-        (ids, keys, children)
-    };
-    if !gone.is_empty() {
-        let (ids, keys, children) = split(gone);
-        sqlx::query!(
-            "insert into child_tombstones (domain_id, resource_id, key, child_id)
-             select $1, id, key, child from unnest($2::text[], $3::text[], $4::text[]) as n(id, key, child) on conflict do nothing",
-            domain_id,
-            &ids,
-            &keys,
-            &children
-        )
-        .execute(&mut *connection)
-        .await?;
+pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    for statement in [
+        "insert into child_tombstones (domain_id, resource_id, key, child_id)
+         select $1, s.id, c ->> 0, c ->> 1
+         from staged_resources s join resources r on r.id = s.id cross join jsonb_array_elements(r.children) c
+         where not exists (select from jsonb_array_elements(s.children) e where e = c)
+         on conflict do nothing",
+        "insert into child_tombstones (domain_id, resource_id, key, child_id)
+         select $1, s.id, c ->> 0, c ->> 1
+         from staged_resources s join tombstones t on t.domain_id = $1 and t.resource_id = s.id
+         cross join jsonb_array_elements(t.children) c
+         where not exists (select from jsonb_array_elements(s.children) e where e = c)
+         on conflict do nothing",
+    ] {
+        sqlx::query(statement).bind(domain_id).execute(&mut *connection).await?;
     }
-    if !alive.is_empty() {
-        let (ids, keys, children) = split(alive);
-        sqlx::query!(
-            "delete from child_tombstones t using unnest($2::text[], $3::text[], $4::text[]) as n(id, key, child)
-             where t.domain_id = $1 and t.resource_id = n.id and t.key = n.key and t.child_id = n.child",
-            domain_id,
-            &ids,
-            &keys,
-            &children
-        )
-        .execute(connection)
-        .await?;
-    }
+    revive(connection, domain_id).await
+}
+
+/// Forgets the tombstones of children that what is staged brings back.
+///
+/// # Errors
+/// The database fails.
+pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query(
+        "delete from child_tombstones t using staged_resources s, jsonb_array_elements(s.children) e
+         where t.domain_id = $1 and t.resource_id = s.id and t.key = e ->> 0 and t.child_id = e ->> 1",
+    )
+    .bind(domain_id)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -248,28 +248,25 @@ pub async fn insert_token(
     Ok(made.fetch_one(connection).await?)
 }
 
-/// Replaces the configuration's token of a user: one of that name, with that hash.
+/// Sets the configuration's token of a user, or revokes it where none is configured any more.
 ///
 /// # Errors
 /// The database fails.
-pub async fn replace_token(
-    connection: &mut PgConnection,
-    user_id: Uuid,
-    name: &str,
-    hash: &[u8],
-) -> Result<(), DbError> {
-    sqlx::query!("delete from tokens where user_id = $1 and name = $2 and hash <> $3", user_id, name, hash)
+pub async fn configure_token(connection: &mut PgConnection, user_id: Uuid, hash: Option<&[u8]>) -> Result<(), DbError> {
+    sqlx::query!("delete from tokens where user_id = $1 and configured and hash is distinct from $2", user_id, hash)
         .execute(&mut *connection)
         .await?;
-    sqlx::query!(
-        "insert into tokens (id, user_id, name, hash) values ($1, $2, $3, $4) on conflict (hash) do nothing",
-        Uuid::now_v7(),
-        user_id,
-        name,
-        hash
-    )
-    .execute(connection)
-    .await?;
+    if let Some(hash) = hash {
+        sqlx::query!(
+            "insert into tokens (id, user_id, name, hash, configured) values ($1, $2, 'configuration', $3, true)
+             on conflict (hash) do nothing",
+            Uuid::now_v7(),
+            user_id,
+            hash
+        )
+        .execute(connection)
+        .await?;
+    }
     Ok(())
 }
 

@@ -120,8 +120,7 @@ impl Attempt<'_> {
         let written = planning.plan.items.iter().any(|item| matches!(item.method, Method::Create | Method::Update));
         if written {
             merge::resources(connection, &writer).await?;
-            let alive = stage::revived(&self.context.app.types, self.entries, planning);
-            db::tombstones::children(connection, writer.domain_id, &[], &alive).await?;
+            db::tombstones::revive(connection, writer.domain_id).await?;
             let changed = merge::attachments(connection, writer.domain_id).await?;
             if !changed.is_empty() {
                 db::attachments::refresh_hashes(connection, writer.domain_id, &changed).await?;

@@ -40,6 +40,9 @@ pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
             }
         }
     }
+    if !known.is_empty() {
+        db::derive::parse_again(&mut transaction).await?;
+    }
     db::environment::keep_type_digests(&mut transaction, &digests).await?;
     transaction.commit().await.map_err(DbError::from)?;
     Ok(())
@@ -53,8 +56,19 @@ async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -
         after.clone_from(&last.id);
         count += rows.len() as u64;
         let mut staged = Staged::default();
-        for (ordinal, row) in rows.iter().enumerate() {
-            stage(app, kind, ordinal as i32, row, &mut staged)?;
+        let derived = rows.iter().map(|row| derive_one(app, kind, row)).collect::<Result<Vec<_>, _>>()?;
+        let mut domains: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+        for one in &derived {
+            domains.entry(one.row.domain_id).or_default().extend(one.found.attachments.iter().cloned());
+        }
+        let mut hashes = BTreeMap::new();
+        for (domain_id, paths) in domains {
+            for (path, found) in db::attachments::by_paths(connection, domain_id, &paths).await? {
+                hashes.insert((domain_id, path), found.sha256);
+            }
+        }
+        for (ordinal, one) in derived.iter().enumerate() {
+            one.stage(kind, ordinal as i32, &hashes, &mut staged);
         }
         staged.send(connection, 1).await?;
         db::staging::analyze(connection).await?;
@@ -62,13 +76,16 @@ async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -
     }
 }
 
-fn stage(
-    app: &App,
-    kind: &ResourceType,
-    ordinal: i32,
-    row: &db::derive::Row,
-    staged: &mut Staged,
-) -> Result<(), StartError> {
+/// A resource as the new type file sees it.
+struct Derived<'a> {
+    row: &'a db::derive::Row,
+    id: ResourceId,
+    bytes: Vec<u8>,
+    definition_hash: Hash,
+    found: definition::Found,
+}
+
+fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a db::derive::Row) -> Result<Derived<'a>, StartError> {
     let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
     let mut value: Value = serde_json::from_str(&row.definition).map_err(|_| DbError::Corrupt("definition"))?;
     let mut sealing = Ok(());
@@ -82,26 +99,28 @@ fn stage(
     // What an older type file let through and this one refuses keeps no references until it is corrected.
     let found = definition::find(kind, &mut value).unwrap_or_default();
     let bytes = json::canonical(&value);
-    let definition_hash = definition::hash(kind, value);
-    let attachments: Vec<(String, Option<Hash>)> = found
-        .attachments
-        .iter()
-        .map(|path| (path.clone(), row.attachments.get(path).and_then(|hex| Hash::parse(hex))))
-        .collect();
-    staged.add(&StagedResource {
-        ordinal,
-        id: &id,
-        kind,
-        name: &row.name,
-        directory: &row.directory,
-        definition: &bytes,
-        definition_hash,
-        content_hash: content_hash(&kind.key, &row.name, &row.directory, &definition_hash, &attachments),
-        owner: "",
-        base_revision: Some(row.revision),
-        children: &found.children,
-        references: &found.references,
-        attachments: &found.attachments,
-    });
-    Ok(())
+    Ok(Derived { row, id, bytes, definition_hash: definition::hash(kind, value), found })
+}
+
+impl Derived<'_> {
+    fn stage(&self, kind: &ResourceType, ordinal: i32, hashes: &BTreeMap<(i32, String), Hash>, staged: &mut Staged) {
+        let (row, found) = (self.row, &self.found);
+        let bytes = |path: &String| hashes.get(&(row.domain_id, path.clone())).copied();
+        let attachments: Vec<_> = found.attachments.iter().map(|path| (path.clone(), bytes(path))).collect();
+        staged.add(&StagedResource {
+            ordinal,
+            id: &self.id,
+            kind,
+            name: &row.name,
+            directory: &row.directory,
+            definition: &self.bytes,
+            definition_hash: self.definition_hash,
+            content_hash: content_hash(&kind.key, &row.name, &row.directory, &self.definition_hash, &attachments),
+            owner: "",
+            base_revision: Some(row.revision),
+            children: &found.children,
+            references: &found.references,
+            attachments: &found.attachments,
+        });
+    }
 }

@@ -17,8 +17,8 @@ use crate::domain::definition;
 use crate::domain::import_plan::{Entry, Planned};
 use crate::domain::manifest::ShardLine;
 use crate::domain::outcome::Method;
-use crate::domain::resource::{Hash, ResourceId, content_hash};
-use crate::domain::resource_type::{ResourceType, Types};
+use crate::domain::resource::{Hash, content_hash};
+use crate::domain::resource_type::ResourceType;
 use crate::package::reader::Lines;
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
@@ -325,22 +325,4 @@ async fn bases(shared: &Shared, connection: &mut PgConnection, outcome: &Outcome
         }
     }
     Ok(rows.send(connection).await?)
-}
-
-/// Children of restored resources are alive again: (resource, key, child).
-pub(super) fn revived(types: &Types, entries: &[Entry], planning: &Planning) -> Vec<(String, String, String)> {
-    let deleted = &planning.facts.child_tombstones;
-    let mut alive = Vec::new();
-    for (entry, planned) in entries.iter().zip(&planning.plan.items) {
-        let written = matches!(planned.method, Method::Create | Method::Update);
-        let Some(kind) = types.get(&entry.type_key).filter(|_| written && !deleted.is_empty()) else { continue };
-        for (rule, child) in &entry.children {
-            let Some(rule) = kind.children.get(*rule as usize) else { continue };
-            let key: (ResourceId, String, String) = (entry.id.clone(), rule.key.clone(), child.clone());
-            if deleted.contains(&key) {
-                alive.push((planned.new_id.to_string(), key.1, key.2));
-            }
-        }
-    }
-    alive
 }

@@ -4,8 +4,6 @@ pub mod reader;
 pub mod signature;
 pub mod writer;
 
-pub use crate::domain::manifest;
-
 /// Lists every resource.
 pub const INDEX: &str = "index.ndjson";
 /// The table of contents.

@@ -12,7 +12,7 @@ use crate::domain::manifest::{EntryInfo, FORMAT, Manifest, PRODUCT};
 use crate::domain::resource::Hash;
 
 use super::signature::{self, Verify};
-use super::{INDEX, MANIFEST, PackageError, SIGNATURE, attachment_name, shard_name};
+use super::{INDEX, MANIFEST, PackageError, SIGNATURE, shard_name};
 
 /// What a package may hold; sizes in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -126,11 +126,6 @@ impl Package {
             return Err(PackageError::Limit(format!("it has more than {} resources", self.limits.max_resources)));
         }
         Ok(())
-    }
-
-    /// Whether the package has attachment bytes.
-    pub fn has_attachment(&self, hash: &Hash) -> bool {
-        self.archive.index_for_name(&attachment_name(hash)).is_some()
     }
 
     /// The attachments that the package has, by hash, with their sizes.

@@ -450,3 +450,26 @@ async fn a_task_is_never_its_own_subprocess() {
     assert_eq!(reasons(&preview(&user, &["p"], true).await), is(&[("p", "selected"), ("q", "use")]));
     test.end().await;
 }
+
+#[tokio::test]
+async fn ranges_and_conditions_of_downloads_follow_rfc_9110() {
+    let test = Environment::start("test").await;
+    let user = test.admin();
+    user.resource("c", "card", "C", "/", json!({})).await;
+    let record = user.post("/api/v1/exports", json!({"name": "x", "resource_ids": ["c"]})).await.is(202);
+    user.ended(record["id"].as_str().unwrap()).await;
+    let path = format!("/api/v1/exports/{}/package", record["id"].as_str().unwrap());
+    let etag = user.get(&path).await.headers["etag"].to_str().unwrap().to_owned();
+    for (name, value, expected) in [
+        ("range", "items=0-9".to_owned(), &[200][..]),
+        ("range", "bytes".to_owned(), &[200, 416]),
+        ("range", "bytes=x-y".to_owned(), &[200, 416]),
+        ("if-none-match", format!("\"other\", {etag}"), &[304]),
+        ("if-none-match", format!("W/{etag}"), &[304]),
+        ("if-none-match", "*".to_owned(), &[304]),
+    ] {
+        let answer = user.send(user.request(Method::GET, &path).header(name, &value)).await;
+        assert!(expected.contains(&answer.status.as_u16()), "{name}: {value}: {} {:?}", answer.status, answer.headers);
+    }
+    test.end().await;
+}

@@ -360,3 +360,28 @@ async fn attachments_are_read_back_and_count_as_content_of_what_names_them() {
     }
     test.end().await;
 }
+
+#[tokio::test]
+async fn definitions_that_do_not_fit_their_type_are_invalid() {
+    let test = Environment::start("test").await;
+    let user = test.admin();
+    for (kind, definition) in [
+        ("card", json!([])),
+        ("card", json!("x")),
+        ("card", json!({"dataset_id": 5})),
+        ("card", json!({"dataset_id": "a b"})),
+        ("card", json!({"images": "x"})),
+        ("card", json!({"images": ["../x"]})),
+        ("card", json!({"images": ["relative.png"]})),
+        ("dataset", json!({"fields": {"id": "x"}})),
+        ("dataset", json!({"fields": [{"id": 7}]})),
+        ("dataset", json!({"schedule": {"enabled": "yes"}})),
+        ("page", json!({"cards": [{"card_id": {}}]})),
+        ("data_account", json!({"options": {"token": 5}})),
+    ] {
+        let body = json!({"type": kind, "name": "n", "directory": "/", "definition": definition});
+        user.put("/api/v1/resources/x", body).await.problem(422, "resource_invalid");
+    }
+    assert_eq!(user.catalogue().await, Vec::<Value>::new());
+    test.end().await;
+}
