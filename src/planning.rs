@@ -164,19 +164,47 @@ impl Planning {
         Ok(Self { options, facts, plan, rewritten })
     }
 
+    /// The items of this plan once it was executed; `applied`: its changes were written.
+    pub fn executed(&self, entries: &[Entry], applied: bool) -> Vec<Item> {
+        self.items(entries, &|method| status_of(method, applied))
+    }
+
+    fn items(&self, entries: &[Entry], status: &dyn Fn(Method) -> Status) -> Vec<Item> {
+        entries
+            .iter()
+            .zip(&self.plan.items)
+            .map(|(entry, planned)| self.item(entry, planned, status(planned.method)))
+            .collect()
+    }
+
+    fn item(&self, entry: &Entry, planned: &Planned, status: Status) -> Item {
+        let arrives = !matches!(planned.method, Method::Skip | Method::Blocked);
+        let selected = !matches!(planned.method, Method::Skip | Method::Map);
+        Item {
+            resource_id: entry.id.to_string(),
+            kind: entry.type_key.clone(),
+            name: entry.name.clone(),
+            directory: entry.directory.clone(),
+            selected,
+            reason: entry.reason,
+            method: Some(planned.method),
+            status,
+            new_id: arrives.then(|| planned.new_id.to_string()),
+            new_directory: (arrives && selected).then(|| planned.new_directory.clone()),
+            new_name: (planned.new_name != entry.name).then(|| planned.new_name.clone()),
+            errors: planned.errors.clone(),
+            warnings: planned.warnings.clone(),
+            drifted: planned.drifted,
+            target_content_hash: self.facts.resources.get(&planned.new_id).map(|found| found.content_hash.to_string()),
+        }
+    }
+
     /// The record's change and its items for this plan, not executed yet.
     ///
     /// # Errors
     /// Never for items of ours.
     pub fn preview(&self, entries: &[Entry]) -> Result<(Change, Vec<NewChunk>), DbError> {
-        let items: Vec<Item> = entries
-            .iter()
-            .zip(&self.plan.items)
-            .map(|(entry, planned)| {
-                let there = self.facts.resources.get(&planned.new_id).map(|found| found.content_hash.to_string());
-                Item { target_content_hash: there, ..item(entry, planned, Status::Pending) }
-            })
-            .collect();
+        let items = self.items(entries, &|_| Status::Pending);
         let chunks = chunks(&items)?;
         let change = Change {
             counts: Some(counts(&items)),
@@ -284,35 +312,6 @@ async fn rewritten_hashes(
     Ok(hashes.await.map_err(|_| PlanningError::Stopped)??)
 }
 
-/// The item of a planned resource.
-pub fn item(entry: &Entry, planned: &Planned, status: Status) -> Item {
-    let arrives = !matches!(planned.method, Method::Skip | Method::Blocked);
-    let selected = !matches!(planned.method, Method::Skip | Method::Map);
-    Item {
-        resource_id: entry.id.to_string(),
-        kind: entry.type_key.clone(),
-        name: entry.name.clone(),
-        directory: entry.directory.clone(),
-        selected,
-        reason: entry.reason,
-        method: Some(planned.method),
-        status,
-        new_id: arrives.then(|| planned.new_id.to_string()),
-        new_directory: (arrives && selected).then(|| planned.new_directory.clone()),
-        new_name: (planned.new_name != entry.name).then(|| planned.new_name.clone()),
-        errors: planned.errors.clone(),
-        warnings: planned.warnings.clone(),
-        drifted: planned.drifted,
-        target_content_hash: None,
-    }
-}
-
-/// The items of an executed plan; `applied`: its changes were written.
-pub fn executed(entries: &[Entry], plan: &Plan, applied: bool) -> Vec<Item> {
-    let status = |planned: &Planned| status_of(planned.method, applied);
-    entries.iter().zip(&plan.items).map(|(entry, planned)| item(entry, planned, status(planned))).collect()
-}
-
 /// Counts over items.
 pub fn counts(items: &[Item]) -> Counts {
     let mut counts = Counts::default();
@@ -334,7 +333,6 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
     }
     for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
         item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
-        item.target_content_hash = None;
     }
     db::record_items::replace(connection, record_id, &chunks(&items)?).await?;
     Ok(counts(&items))

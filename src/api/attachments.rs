@@ -19,6 +19,7 @@ use crate::store::{StoreError, attachment_key};
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::exports::is_known;
 use super::extract::Path;
 
 /// An attachment that was written.
@@ -108,7 +109,7 @@ pub async fn show(
     let found = db::attachments::by_paths(&mut connection, caller.domain_id(), std::slice::from_ref(&path)).await?;
     let found = found.get(&path).ok_or_else(missing)?;
     let etag = format!("\"{}\"", found.sha256.hex());
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+    if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let bytes = app.store.read(&attachment_key(&found.sha256), None).await.map_err(|error| match error {

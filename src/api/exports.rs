@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum_extra::headers::{HeaderMapExt, Range};
+use axum_extra::headers::{HeaderMapExt, IfNoneMatch, Range};
 use uuid::Uuid;
 
 use crate::db::records::NewRecord;
@@ -105,13 +105,21 @@ pub async fn package(
     };
     let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("package"))?;
     let etag = format!("\"{}\"", package.sha256);
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+    if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let still = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     // A range that cannot be read is no range (RFC 9110, 14.2).
     let wanted = match headers.typed_get::<Range>().filter(|_| still) {
-        Some(range) => Some(one_range(&range, package.size)?),
+        Some(range) => match one_range(&range, package.size) {
+            Ok(range) => Some(range),
+            Err(refused) => {
+                let mut response = refused.into_response();
+                let size = HeaderValue::from_str(&format!("bytes */{}", package.size));
+                response.headers_mut().extend(size.ok().map(|size| (header::CONTENT_RANGE, size)));
+                return Ok(response);
+            }
+        },
         None => None,
     };
     let part = wanted.flatten();
@@ -135,6 +143,12 @@ pub async fn package(
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// The caller has this version already (`If-None-Match`).
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let given = headers.typed_get::<IfNoneMatch>();
+    given.zip(etag.parse().ok()).is_some_and(|(given, etag)| !given.precondition_passes(&etag))
 }
 
 /// The one range that is asked for; `None`: several are, and the whole is the answer.

@@ -1,6 +1,10 @@
 //! What handlers take from a request. Whatever is wrong with it becomes a problem with a code.
 
+use std::any::TypeId;
+
 use axum::body::{Body, to_bytes};
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -113,11 +117,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 /// Path parameters.
 pub struct Path<T>(pub T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+/// A text that cannot be one is 422, as any ID that breaks the rules; a UUID that is none names nothing.
+impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(path) => Ok(Self(path.0)),
+            Err(PathRejection::FailedToDeserializePathParams(error))
+                if TypeId::of::<T>() == TypeId::of::<String>()
+                    && matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
+            {
+                Err(ApiError::field("path", "must be UTF-8"))
+            }
             Err(_) => Err(ApiError::not_found("thing: its ID is not one")),
         }
     }

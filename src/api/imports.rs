@@ -170,8 +170,12 @@ async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Ma
         let detail = "This environment accepts packages of trusted sources only, and the one that signed this is none.";
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail));
     }
-    let pinned = db::environment::pinned_key(connection, &manifest.environment.id).await?;
-    if pinned.is_none_or(|key| key == manifest.environment.public_key) {
+    let origin = &manifest.environment;
+    let pinned = match origin.id == app.identity.id {
+        true => Some(app.identity.public_key.clone()),
+        false => db::environment::pinned_key(connection, &origin.id).await?,
+    };
+    if pinned.is_none_or(|key| key == origin.public_key) {
         return Ok(());
     }
     let detail = "The package claims to come from an environment whose packages were signed with another key so far. \

@@ -138,7 +138,7 @@ impl Attempt<'_> {
         applied: bool,
         outcome: Outcome,
     ) -> Result<(), JobError> {
-        let items = planning::executed(self.entries, &planning.plan, applied);
+        let items = planning.executed(self.entries, applied);
         let counts = planning::counts(&items);
         let status = if applied { RecordStatus::of_import(&counts) } else { RecordStatus::Failed };
         let total = items.len() as u64;

@@ -49,7 +49,7 @@ async fn parse_and_plan(context: &Context) -> Result<(), JobError> {
 
     context.phase(Phase::Planning).await?;
     let mut connection = app.pool.acquire().await?;
-    pin(&mut connection, &manifest).await?;
+    pin(app, &mut connection, &manifest).await?;
     let planning =
         Planning::make(app, &mut connection, &record, &manifest, &PlanRequest::default(), &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
@@ -75,11 +75,12 @@ async fn open(app: &Arc<App>, record: &db::records::Record) -> Result<Package, J
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }
 
-async fn pin(connection: &mut db::PgConnection, manifest: &Manifest) -> Result<(), JobError> {
+async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) -> Result<(), JobError> {
     let origin = &manifest.environment;
     let pinned =
         db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
-    if pinned == origin.public_key {
+    let own = origin.id == app.identity.id && origin.public_key != app.identity.public_key;
+    if pinned == origin.public_key && !own {
         return Ok(());
     }
     Err(JobError::fail(
@@ -247,7 +248,11 @@ fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entr
         type_key: found.type_key,
         name,
         directory,
-        owner: found.owner.and_then(|owner| parse_name(&owner).ok()),
+        owner: found
+            .owner
+            .map(|owner| parse_name(&owner))
+            .transpose()
+            .map_err(|_| "its owner is not a name".to_owned())?,
         reason: listed.reason,
         definition_hash,
         references: parts.references,

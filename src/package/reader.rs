@@ -80,6 +80,7 @@ impl Package {
         };
         package.check_entries()?;
         package.entries = package.manifest.entries.drain(..).map(|entry| (entry.path.clone(), entry)).collect();
+        check_texts(&package.manifest)?;
         Ok(package)
     }
 
@@ -103,6 +104,9 @@ impl Package {
             if info.size != entry.size() {
                 return Err(PackageError::Tampered(format!("{name} does not have the size that the manifest says")));
             }
+            if name.strip_prefix("attachments/").is_some_and(|hash| info.sha256.hex() != hash) {
+                return Err(PackageError::Tampered(format!("{name} does not have the hash of its name")));
+            }
             if name.starts_with("attachments/") && info.size > self.limits.max_attachment_bytes {
                 return Err(PackageError::Limit(format!(
                     "{name} has more than {} bytes",
@@ -113,6 +117,10 @@ impl Package {
         }
         if let Some(entry) = self.manifest.entries.iter().find(|entry| !seen.contains(&entry.path)) {
             return Err(PackageError::Incomplete(format!("{} is missing", entry.path)));
+        }
+        let shards = seen.iter().filter(|name| name.starts_with("resources/")).count();
+        if (1..=shards).any(|number| !seen.contains(&shard_name(number))) {
+            return Err(PackageError::Tampered("its shards are not numbered one after the other".to_owned()));
         }
         let total = self.manifest.entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.size));
         if total.is_none_or(|total| total > self.limits.max_unpacked_bytes) {
@@ -307,27 +315,17 @@ fn read_manifest(
     let manifest: Manifest =
         serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
     signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
-    check_texts(&manifest, &bytes)?;
     Ok(manifest)
 }
 
 /// Texts that the database will be given are short and hold nothing that it refuses.
-fn check_texts(manifest: &Manifest, bytes: &[u8]) -> Result<(), PackageError> {
+fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
     let origin = &manifest.environment;
-    let texts = [
-        &manifest.name,
-        &manifest.domain,
-        &manifest.version,
-        &manifest.exported_by,
-        &origin.id,
-        &origin.name,
-        &origin.kind,
-    ];
+    let texts =
+        [&manifest.name, &manifest.domain, &manifest.version, &manifest.exported_by, &origin.name, &origin.kind];
     let long = texts.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
-    let escaped = bytes.windows(6).any(|window| window == b"\\u0000");
-    let nul = escaped
-        && serde_json::from_slice(bytes).is_ok_and(|value| crate::domain::json::normalise(&mut { value }).is_err());
-    if long || nul {
+    let kept = serde_json::to_value(manifest).map_err(std::io::Error::other)?;
+    if long || crate::domain::json::normalise(&mut { kept }).is_err() {
         return Err(PackageError::Tampered("its manifest holds texts that no environment writes".to_owned()));
     }
     Ok(())

@@ -155,7 +155,7 @@ pub struct Item {
     pub warnings: Vec<Warning>,
     /// The target's copy was changed since the last import.
     pub drifted: bool,
-    /// While it is planned: the content hash of what the target has under the ID.
+    /// The content hash of what the target had under the ID when this was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_content_hash: Option<String>,
 }

@@ -164,7 +164,7 @@ async fn another_media_type_is_refused() {
 #[tokio::test]
 async fn bodies_over_a_limit_are_too_large() {
     let limits =
-        "limits.max_definition_bytes = 20000\nlimits.max_package_bytes = 2000\nlimits.max_attachment_bytes = 1000";
+        "limits.max_definition_bytes = 20000\nlimits.max_package_bytes = 500000\nlimits.max_attachment_bytes = 1000";
     let test = Environment::configured("test", limits).await;
     let user = test.admin();
     let before = holdings(&test).await;
@@ -184,10 +184,10 @@ async fn bodies_over_a_limit_are_too_large() {
             .problem(413, "too_large");
         assert!(problem["detail"].as_str().unwrap().contains("line 2"), "{problem}");
     }
-    user.post_package(&[b'P'; 2_001]).await.problem(413, "too_large");
+    user.post_package(&vec![b'P'; 500_001]).await.problem(413, "too_large");
     let form = format!(
         "--b\r\nContent-Disposition: form-data; name=\"package\"; filename=\"p.zip\"\r\n\r\n{}\r\n--b--\r\n",
-        "x".repeat(3_000)
+        "x".repeat(600_000)
     );
     raw(&user, Method::POST, "/api/v1/imports", "multipart/form-data; boundary=b", form)
         .await
