@@ -197,6 +197,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Rule<'a> = dyn Fn(&Edge, &HashMap<ResourceId, Reason>) -> Option<(ResourceId, Reason)> + 'a;
+
     fn id(n: usize) -> ResourceId {
         ResourceId::parse(&format!("r{n}")).unwrap()
     }
@@ -220,21 +222,19 @@ mod tests {
     /// The rule of the design, each reason in turn, with no thought of cost.
     fn naive(selected: &[usize], upstream: bool, edges: &[Edge]) -> HashMap<ResourceId, Reason> {
         let mut reasons: HashMap<ResourceId, Reason> = selected.iter().map(|n| (id(*n), Reason::Selected)).collect();
-        let spread =
-            |reasons: &mut HashMap<ResourceId, Reason>,
-             rule: &dyn Fn(&Edge, &HashMap<ResourceId, Reason>) -> Option<(ResourceId, Reason)>| {
-                loop {
-                    let new: Vec<_> = edges
-                        .iter()
-                        .filter_map(|edge| rule(edge, reasons))
-                        .filter(|(id, _)| !reasons.contains_key(id))
-                        .collect();
-                    if new.is_empty() {
-                        return;
-                    }
-                    reasons.extend(new);
+        let spread = |reasons: &mut HashMap<ResourceId, Reason>, rule: &Rule| {
+            loop {
+                let new: Vec<_> = edges
+                    .iter()
+                    .filter_map(|edge| rule(edge, reasons))
+                    .filter(|(id, _)| !reasons.contains_key(id))
+                    .collect();
+                if new.is_empty() {
+                    return;
                 }
-            };
+                reasons.extend(new);
+            }
+        };
         let near = |reason: Option<&Reason>| matches!(reason, Some(Reason::Selected | Reason::Part));
         spread(&mut reasons, &|edge, known| {
             (edge.kind == Kind::Part && near(known.get(&edge.from))).then(|| (edge.to.clone(), Reason::Part))

@@ -32,6 +32,9 @@ enum Step {
     Each,
 }
 
+/// What is called with the parent of a slot, its key, and what stands at the same slot of another document.
+type VisitSlot<'a> = dyn FnMut(&mut Map<String, Value>, &str, Option<&Value>) + 'a;
+
 /// A path of keys and `[*]` alone that ends with a key: a *slot* that can be set where its parent exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps(Vec<Step>);
@@ -145,12 +148,7 @@ impl Steps {
 
     /// Calls `visit(parent, key, other)` for each slot of `document` whose parent exists; `other` is
     /// what stands at the same slot of `other`. Array elements match by `id`, else by position.
-    pub fn for_each_slot(
-        &self,
-        document: &mut Value,
-        other: Option<&Value>,
-        visit: &mut dyn FnMut(&mut Map<String, Value>, &str, Option<&Value>),
-    ) {
+    pub fn for_each_slot(&self, document: &mut Value, other: Option<&Value>, visit: &mut VisitSlot<'_>) {
         slots(document, other, &self.0, visit);
     }
 
@@ -183,12 +181,7 @@ fn graft(value: &mut Value, other: &Value, steps: &[Step], kept: &dyn Fn(&Value)
     }
 }
 
-fn slots(
-    value: &mut Value,
-    other: Option<&Value>,
-    steps: &[Step],
-    visit: &mut dyn FnMut(&mut Map<String, Value>, &str, Option<&Value>),
-) {
+fn slots(value: &mut Value, other: Option<&Value>, steps: &[Step], visit: &mut VisitSlot<'_>) {
     let Some((step, rest)) = steps.split_first() else {
         return;
     };

@@ -248,11 +248,7 @@ fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entr
         type_key: found.type_key,
         name,
         directory,
-        owner: found
-            .owner
-            .map(|owner| parse_name(&owner))
-            .transpose()
-            .map_err(|_| "its owner is not a name".to_owned())?,
+        owner: found.owner.and_then(|owner| parse_name(&owner).ok()),
         reason: listed.reason,
         definition_hash,
         references: parts.references,

@@ -48,7 +48,8 @@ async fn parts_are_followed_uses_and_outputs_one_step() {
     let test = Environment::start("test").await;
     let user = test.admin();
     small_graph(&user).await;
-    let cases: [(&[&str], &[(&str, &str)], &[(&str, &str)]); 7] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
+    let cases: [Case; 7] = [
         (&["da"], &[("da", "selected")], &[("da", "selected")]),
         (&["raw"], &[("raw", "selected"), ("da", "use")], &[("raw", "selected"), ("da", "use")]),
         (

@@ -204,17 +204,6 @@ impl User {
         .await
     }
 
-    /// The code with which a package is refused: at once, or when its contents are read.
-    pub async fn refusal(&self, package: &[u8]) -> String {
-        let answer = self.post_package(package).await;
-        if answer.status != 202 {
-            return answer.json()["code"].as_str().unwrap().to_owned();
-        }
-        let record = self.ended(answer.json()["id"].as_str().unwrap()).await;
-        assert_eq!(record["status"], "failed", "{record}");
-        record["error"]["code"].as_str().unwrap().to_owned()
-    }
-
     /// Sets the options of an import; the parse list is planned anew.
     pub async fn plan(&self, id: &str, options: Value) -> Value {
         self.put(&format!("/api/v1/imports/{id}/plan"), options).await.is(200)
