@@ -52,7 +52,8 @@ pub async fn load(
     }
     let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
     let mut facts = Facts { resources: resources(connection, domain_id, &ids).await?, ..Facts::default() };
-    facts.names = names(connection, domain_id, &wanted_names(entries, types, options), options.rename_on_clash).await?;
+    let wanted = wanted_names(entries, types, options, &facts.resources);
+    facts.names = names(connection, domain_id, &wanted, options.rename_on_clash).await?;
     facts.named = named(connection, domain_id, &by_name).await?;
     if !options.change_ids {
         facts.bases = bases(connection, domain_id, source_environment, &own).await?;
@@ -85,7 +86,7 @@ async fn resources(
 ) -> Result<HashMap<ResourceId, Existing>, DbError> {
     let found = sqlx::query!(
         r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash, r.revision
-           from unnest($2::text[]) as wanted(id) join resources r on r.id = wanted.id"#,
+           from resources r where r.id = any($2)"#,
         domain_id,
         ids
     )
@@ -199,8 +200,8 @@ async fn bases(
 ) -> Result<HashMap<(ResourceId, ResourceId), Base>, DbError> {
     let found = sqlx::query!(
         "select b.source_id, b.source_hash, b.result_hash, b.remapping
-         from unnest($3::text[]) as wanted(id)
-         join import_bases b on b.domain_id = $1 and b.source_environment = $2 and b.source_id = wanted.id and b.target_id = wanted.id",
+         from import_bases b
+         where b.domain_id = $1 and b.source_environment = $2 and b.source_id = any($3) and b.target_id = b.source_id",
         domain_id,
         source_environment,
         ids

@@ -83,6 +83,13 @@ impl Attempt<'_> {
         );
         let shared = Arc::new(shared.await?);
         let outcome = stage::stage(&shared, &mut transaction).await?;
+        if outcome.written.is_empty() {
+            // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
+            merge::bases(&mut transaction, &self.writer()).await?;
+            self.finish(&mut transaction, &planning, true, outcome).await?;
+            transaction.commit().await?;
+            return Ok(true);
+        }
         db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
         if !planning.facts.license.is_empty() {
             db::locks::hold_license(&mut transaction).await?;
@@ -92,7 +99,7 @@ impl Attempt<'_> {
             transaction.rollback().await?;
             return Ok(false);
         }
-        match self.merge(&mut transaction, &planning).await {
+        match self.merge(&mut transaction).await {
             Ok(()) => {}
             Err(DbError::Constraint(_) | DbError::Busy) => {
                 transaction.rollback().await?;
@@ -110,24 +117,25 @@ impl Attempt<'_> {
         Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
     }
 
-    async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
-        let writer = Writer {
+    async fn merge(&self, connection: &mut PgConnection) -> Result<(), DbError> {
+        let writer = self.writer();
+        merge::resources(connection, &writer).await?;
+        db::tombstones::revive(connection, writer.domain_id).await?;
+        let changed = merge::attachments(connection, writer.domain_id).await?;
+        if !changed.is_empty() {
+            db::attachments::refresh_hashes(connection, writer.domain_id, &changed).await?;
+        }
+        merge::check_constraints(connection).await?;
+        merge::bases(connection, &writer).await
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer {
             domain_id: self.record.domain_id,
             username: &self.record.requested_by,
             record_id: Some(self.record.id),
             source_environment: Some(&self.manifest.environment.id),
-        };
-        let written = planning.plan.items.iter().any(|item| matches!(item.method, Method::Create | Method::Update));
-        if written {
-            merge::resources(connection, &writer).await?;
-            db::tombstones::revive(connection, writer.domain_id).await?;
-            let changed = merge::attachments(connection, writer.domain_id).await?;
-            if !changed.is_empty() {
-                db::attachments::refresh_hashes(connection, writer.domain_id, &changed).await?;
-            }
-            merge::check_constraints(connection).await?;
         }
-        merge::bases(connection, &writer).await
     }
 
     /// Items, counts and state, in the same transaction; the fence is its last statement.

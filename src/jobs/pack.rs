@@ -71,11 +71,7 @@ pub(super) async fn pack(
     blocking(move || {
         let sign = |bytes: &[u8]| app.signer.sign(bytes);
         let output = zip.finish(manifest, &Keys { sign: &sign, key_id: &app.identity.id })?;
-        output
-            .into_inner()
-            .map_err(|error| PackageError::Io(error.into_error()))?
-            .sync_all()
-            .map_err(PackageError::Io)?;
+        output.into_inner().map_err(|error| PackageError::Io(error.into_error()))?;
         Ok(())
     })
     .await?;

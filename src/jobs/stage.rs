@@ -68,6 +68,13 @@ pub(super) struct Outcome {
     pub(super) checklist: Vec<ChecklistEntry>,
 }
 
+impl Outcome {
+    fn merge(&mut self, other: Self) {
+        self.written.extend(other.written);
+        self.checklist.extend(other.checklist);
+    }
+}
+
 /// A definition on its way: rewritten, not yet fitted to the target.
 struct Rewritten {
     at: usize,
@@ -134,19 +141,26 @@ async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome:
     });
     let rewritten = stream(receiver).map(|lines| {
         let shared = shared.clone();
-        blocking(move || Ok(rewrite(&shared, &lines)?))
+        blocking(move || {
+            let (waiting, ready): (Vec<_>, Vec<_>) =
+                rewrite(&shared, &lines)?.into_iter().partition(|one| one.wants_old);
+            Ok((waiting, settle(&shared, ready, &HashMap::new())?))
+        })
     });
     let mut rewritten = Box::pin(rewritten.buffered(AT_ONCE));
     let mut gathered = Staged::default();
     let mut told = 0;
     while let Some(batch) = rewritten.next().await {
-        let batch = batch?;
-        let old = old_definitions(shared, connection, &batch).await?;
-        let work = shared.clone();
-        let (staged, part) = blocking(move || settle(&work, batch, &old)).await?;
-        gathered.append(staged);
-        outcome.written.extend(part.written);
-        outcome.checklist.extend(part.checklist);
+        let (waiting, mut settled) = batch?;
+        if !waiting.is_empty() {
+            let old = old_definitions(shared, connection, &waiting).await?;
+            let work = shared.clone();
+            let (staged, part) = blocking(move || settle(&work, waiting, &old)).await?;
+            settled.0.append(staged);
+            settled.1.merge(part);
+        }
+        gathered.append(settled.0);
+        outcome.merge(settled.1);
         if outcome.written.len() >= told + TELL {
             told = outcome.written.len();
             shared.tell(told).await?;

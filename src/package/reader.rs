@@ -36,7 +36,7 @@ const MAX_DIRECTORY: u64 = 512 * 1024 * 1024;
 /// A line may hold this much besides its definition.
 const LINE_SLACK: u64 = 64 * 1024;
 /// Lines are handed on in batches of about this size.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 /// The ratio is looked at once this much was unpacked.
 const RATIO_FROM: u64 = 1024 * 1024;
 

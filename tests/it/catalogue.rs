@@ -1,6 +1,5 @@
 //! Resources and attachments through the REST API.
 
-
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -314,15 +314,26 @@ impl Slot {
     }
 }
 
-/// The name keys that a package may want in the target, each once; what [`Facts::names`] is loaded for.
-pub fn wanted_names(entries: &[Entry], types: &Types, options: &Options) -> Vec<NameKey> {
+/// The name keys that a package may want in the target and does not hold there already, each once; what
+/// [`Facts::names`] is loaded for.
+pub fn wanted_names(
+    entries: &[Entry],
+    types: &Types,
+    options: &Options,
+    resources: &HashMap<ResourceId, Existing>,
+) -> Vec<NameKey> {
     let keys: HashSet<NameKey> = entries
         .iter()
         .filter_map(|entry| {
             let slot = Slot::new(entry, options);
+            let held = !options.change_ids
+                && resources.get(&entry.id).is_some_and(|existing| {
+                    let same = existing.name == slot.name && existing.directory == slot.directory;
+                    same && existing.here && existing.type_key == entry.type_key
+                });
             let kind = types.get(&entry.type_key)?;
             let scope = kind.name_scope(&slot.directory)?;
-            slot.selected.then(|| (entry.type_key.clone(), scope.to_owned(), slot.name))
+            (slot.selected && !held).then(|| (entry.type_key.clone(), scope.to_owned(), slot.name))
         })
         .collect();
     keys.into_iter().collect()
