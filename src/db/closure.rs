@@ -61,7 +61,7 @@ pub async fn resolve(
     upstream: bool,
 ) -> Result<Resolved, DbError> {
     let mut closure = Closure::new(selected.iter().cloned(), upstream);
-    walk(connection, types, domain_id, &mut closure, upstream).await?;
+    let all = walk(connection, types, domain_id, &mut closure, upstream).await?;
     let reasons = closure.reasons();
     let ids: Vec<String> = reasons.keys().map(ToString::to_string).collect();
 
@@ -81,7 +81,17 @@ pub async fn resolve(
             Node { id, kind: row.r#type, name: row.name, directory: row.directory, owner: row.owner, reason },
         );
     }
-    let found = graph::references(connection, domain_id, &ids).await?;
+    let shared_parts = match &all {
+        Some(all) => parts_used_outside(connection, types, domain_id, all, &ids).await?,
+        None => {
+            let found = graph::referrers(connection, domain_id, &ids, Some(Kind::Part)).await?;
+            parts_used_outside(connection, types, domain_id, &found, &ids).await?
+        }
+    };
+    let found = match all {
+        Some(all) => all.into_iter().filter(|found| reasons.contains_key(found.from_id.as_str())).collect(),
+        None => graph::references(connection, domain_id, &ids).await?,
+    };
     let ranks: HashMap<ResourceId, i64> = nodes
         .values()
         .map(|node| (node.id.clone(), types.get(&node.kind).map_or(i64::MAX, |kind| kind.order)))
@@ -94,22 +104,23 @@ pub async fn resolve(
         nodes: order.into_iter().filter_map(|id| nodes.remove(&id)).collect(),
         missing,
         missing_attachments: missing_attachments(connection, domain_id, &ids).await?,
-        shared_parts: shared_parts(connection, types, domain_id, &ids).await?,
+        shared_parts,
         references: graph::by_source(found),
     })
 }
 
+/// Walks to the end; gives all references of the domain, in their order, where it had to load them.
 async fn walk(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
     closure: &mut Closure,
     upstream: bool,
-) -> Result<(), DbError> {
+) -> Result<Option<Vec<Found>>, DbError> {
     let mut frontier = closure.frontier();
     for _ in 0..MAX_LEVELS {
         if frontier.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if closure.reasons().len() > MAX_RESOURCES {
             break;
@@ -136,7 +147,7 @@ async fn walk(
         closure.feed(frontier.iter().filter_map(|id| around.get(id)).flatten().copied());
         frontier = closure.frontier();
     }
-    Ok(())
+    Ok(Some(found))
 }
 
 fn missing(found: &Found, types: &Types) -> Option<Missing> {
@@ -167,16 +178,21 @@ async fn missing_attachments(
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.resource_id, row.path)).collect())
 }
 
-async fn shared_parts(
+/// Of some references, those to a part inside the closure from outside it.
+async fn parts_used_outside(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
+    found: &[Found],
     ids: &[String],
 ) -> Result<Vec<SharedPart>, DbError> {
     let inside: HashSet<&str> = ids.iter().map(String::as_str).collect();
-    let found = graph::referrers(connection, domain_id, ids, Some(Kind::Part)).await?;
-    let outside: Vec<&Found> =
-        found.iter().filter(|found| !inside.contains(found.from_id.as_str()) && found.is_matched(types)).collect();
+    let is_part = |found: &&Found| found.edge(types).is_some_and(|edge| edge.kind == Kind::Part);
+    let leads_in = |found: &&Found| {
+        let target = found.found_id.as_deref().unwrap_or_default();
+        !inside.contains(found.from_id.as_str()) && inside.contains(target)
+    };
+    let outside: Vec<&Found> = found.iter().filter(leads_in).filter(is_part).collect();
     let users: Vec<String> = outside.iter().map(|found| found.from_id.clone()).collect();
     let names: BTreeMap<String, (String, String, String)> = graph::nodes(connection, domain_id, &users).await?;
     let mut parts: Vec<SharedPart> = outside

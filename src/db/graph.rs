@@ -123,7 +123,7 @@ pub async fn all_references(connection: &mut PgConnection, domain_id: i32) -> Re
             select id, type from resources
             where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
          ) n on true
-         where e.domain_id = $1"#,
+         where e.domain_id = $1 order by e.from_id, e.ordinal"#,
         domain_id
     );
     Ok(found.fetch_all(connection).await?)

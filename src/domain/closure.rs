@@ -208,14 +208,18 @@ mod tests {
     }
 
     fn walk(selected: &[usize], upstream: bool, edges: &[Edge]) -> HashMap<ResourceId, Reason> {
+        let mut around: HashMap<&ResourceId, Vec<&Edge>> = HashMap::new();
+        for edge in edges {
+            around.entry(&edge.from).or_default().push(edge);
+            around.entry(&edge.to).or_default().push(edge);
+        }
         let mut closure = Closure::new(selected.iter().map(|n| id(*n)), upstream);
         loop {
-            let frontier: HashSet<_> = closure.frontier().into_iter().collect();
+            let frontier = closure.frontier();
             if frontier.is_empty() {
                 return closure.reasons().clone();
             }
-            let wanted = |edge: &&Edge| frontier.contains(&edge.from) || frontier.contains(&edge.to);
-            closure.feed(edges.iter().filter(wanted));
+            closure.feed(frontier.iter().filter_map(|id| around.get(id)).flatten().copied());
         }
     }
 
