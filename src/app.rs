@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError};
 use crate::db::environment::{Identity, identity, keep_identity};
 use crate::db::{self, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
-use crate::domain::resource_type::{TypeError, Types};
+use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};

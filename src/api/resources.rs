@@ -14,7 +14,7 @@ use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
 use crate::db::{self, PgConnection};
 use crate::domain::definition;
 use crate::domain::resource::{Hash, ResourceId, parse_directory};
-use crate::domain::resource_type::Types;
+use crate::domain::type_file::Types;
 use crate::wire::List;
 use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource, Revision};
 

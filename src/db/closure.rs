@@ -8,7 +8,8 @@ use sqlx::PgConnection;
 use crate::domain::closure::{Closure, Edge, Reason, dependency_order};
 use crate::domain::manifest::{Missing, SharedPart};
 use crate::domain::resource::ResourceId;
-use crate::domain::resource_type::{Kind, Types};
+use crate::domain::resource_type::Kind;
+use crate::domain::type_file::Types;
 
 use super::graph::Found;
 use super::{DbError, graph};

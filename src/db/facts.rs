@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::domain::definition::Target;
 use crate::domain::import_plan::{Base, Entry, Existing, Facts, NameKey, Options, Resolution, wanted_names};
 use crate::domain::resource::{Hash, ResourceId};
-use crate::domain::resource_type::Types;
+use crate::domain::type_file::Types;
 
 use super::{DbError, attachments, environment, graph, tombstones};
 

@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 
 use crate::domain::closure::Edge;
 use crate::domain::resource::ResourceId;
-use crate::domain::resource_type::{Kind, Types};
+use crate::domain::resource_type::Kind;
+use crate::domain::type_file::Types;
 
 use super::DbError;
 

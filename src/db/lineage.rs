@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
-use crate::domain::resource_type::{Kind, Types};
+use crate::domain::resource_type::Kind;
+use crate::domain::type_file::Types;
 
 use super::graph::Found;
 use super::{DbError, graph};

@@ -8,7 +8,8 @@ use super::closure::Reason;
 use super::definition::Target;
 use super::import_plan::Entry;
 use super::resource::{Hash, ResourceId};
-use super::resource_type::{Kind, Types};
+use super::resource_type::Kind;
+use super::type_file::Types;
 
 /// The newest package format that this version writes and reads.
 pub const FORMAT: u64 = 1;

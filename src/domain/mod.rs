@@ -15,3 +15,4 @@ pub mod permission;
 pub mod record;
 pub mod resource;
 pub mod resource_type;
+pub mod type_file;

@@ -21,7 +21,7 @@ use crate::domain::definition::{self, Reference, Target};
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::{FORMAT, IndexLine, Manifest, Origin, PRODUCT, ShardLine};
 use crate::domain::resource::{Hash, ResourceId};
-use crate::domain::resource_type::Types;
+use crate::domain::type_file::Types;
 use crate::package::PackageError;
 use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};

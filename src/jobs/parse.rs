@@ -15,7 +15,7 @@ use crate::domain::import_plan::Entry;
 use crate::domain::manifest::{IndexLine, Manifest, ShardLine};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
-use crate::domain::resource_type::Types;
+use crate::domain::type_file::Types;
 use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};

@@ -19,7 +19,7 @@ use super::id_map::IdMap;
 use super::manifest::SharedPart;
 use super::outcome::Method;
 use super::resource::{Hash, ResourceId};
-use super::resource_type::Types;
+use super::type_file::Types;
 
 /// One resource of a package, as far as a plan needs it; computed from the definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
