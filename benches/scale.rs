@@ -98,8 +98,8 @@ impl Bench {
     /// Writes the whole catalogue; another version changes every definition.
     async fn load(&self, test: &Environment, version: usize) -> anyhow::Result<()> {
         let mut random = Random(42);
-        for first in (0..self.count).step_by(20_000) {
-            let last = self.count.min(first + 20_000);
+        for first in (0..self.count).step_by(100_000) {
+            let last = self.count.min(first + 100_000);
             let lines: String =
                 (first..last).map(|n| format!("{}\n", resource(n, self.count, version, &mut random))).collect();
             test.client.post_lines("/api/v1/resources/batch", lines.into_bytes()).await?;

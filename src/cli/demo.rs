@@ -38,7 +38,7 @@ pub(super) struct Options {
 struct Sample;
 
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
-    telemetry::log();
+    telemetry::log("warn");
     std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
     let dir = options.dir.canonicalize()?;
     let postgres = match &options.database_url {
@@ -176,8 +176,12 @@ async fn report(test: &Environment, record: &Value) -> anyhow::Result<()> {
     if changed.len() > 8 {
         say(&format!("  … and {} more", changed.len() - 8));
     }
-    for entry in record["checklist"].as_array().into_iter().flatten().take(3) {
+    let left: Vec<&Value> = record["checklist"].as_array().into_iter().flatten().collect();
+    for entry in left.iter().take(3) {
         say(&format!("  to do in production: {}", entry["message"].as_str().unwrap_or_default()));
+    }
+    if left.len() > 3 {
+        say(&format!("  … and {} more on the record's checklist", left.len() - 3));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::{db, telemetry};
 use super::say;
 
 pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
-    telemetry::log();
+    telemetry::log("info,sqlx=warn");
     let config = Config::load(config.as_deref())?;
     let embedded = match &config.database.url {
         Some(_) => None,
