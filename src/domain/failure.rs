@@ -13,7 +13,7 @@ pub struct Failure {
     /// What to do about it.
     pub hint: String,
     /// The other resource that it is about, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub related_id: Option<String>,
 }
 

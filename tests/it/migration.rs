@@ -81,3 +81,43 @@ async fn importing_again_leaves_everything_unchanged() {
     test.end().await;
     production.end().await;
 }
+
+#[tokio::test]
+async fn new_bytes_of_an_attachment_make_its_resource_an_update() {
+    let (test, production) = (Environment::start("test").await, Environment::start("production").await);
+    let (from, to) = (test.admin(), production.admin());
+    from.attachment("/images/front.png", b"first").await.is(201);
+    from.resource("card", "card", "Front", "/", json!({"images": ["/images/front.png"]})).await;
+    from.resource("other", "card", "Other", "/", json!({})).await;
+    to.import(&from.export_all().await, json!({})).await;
+
+    from.attachment("/images/front.png", b"second").await.is(200);
+    let record = to.import(&from.export_all().await, json!({})).await;
+    assert_eq!(record["counts"]["update"], 1, "{record}");
+    assert_eq!(record["counts"]["unchanged"], 1, "{record}");
+    assert_eq!(to.get("/api/v1/attachments/images/front.png").await.bytes, b"second");
+    assert_eq!(to.import(&from.export_all().await, json!({})).await["counts"]["unchanged"], 2);
+    test.end().await;
+    production.end().await;
+}
+
+#[tokio::test]
+async fn a_repeated_upload_with_the_same_key_is_the_same_record() {
+    let test = Environment::start("test").await;
+    let user = test.admin();
+    user.resource("card", "card", "Front", "/", json!({})).await;
+    let package = user.export_all().await;
+    let post = |key: &'static str, bytes: Vec<u8>| {
+        let request = user.request(reqwest::Method::POST, "/api/v1/imports").header("content-type", "application/zip");
+        user.send(request.header("idempotency-key", key).body(bytes))
+    };
+    let (first, second) = (post("k", package.clone()).await.is(202), post("k", package.clone()).await.is(202));
+    assert_eq!(first["id"], second["id"]);
+    assert_ne!(first["id"], post("other", package.clone()).await.is(202)["id"]);
+    user.resource("card", "card", "Changed", "/", json!({})).await;
+    post("k", user.export_all().await).await.problem(422, "idempotency_key_reused");
+    for record in user.get("/api/v1/records?kind=import").await.is(200)["items"].as_array().unwrap() {
+        user.wait(record["id"].as_str().unwrap(), |status| status == "awaiting_confirmation").await;
+    }
+    test.end().await;
+}
