@@ -74,8 +74,7 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
          select s.id, $1, s.type, s.name, s.directory, s.name_scope, s.definition, s.definition_hash, s.content_hash,
             s.children, s.owner, coalesce(t.revision, 0) + 1, now(), now(), $2, $3, $3, $4, case when $3 is null then null else $5 end
          from staged_resources s left join tombstones t on t.resource_id = s.id and t.domain_id = $1
-         where s.base_revision is null
-         order by s.ordinal",
+         where s.base_revision is null",
     )
     .bind(writer.domain_id)
     .bind(writer.username)

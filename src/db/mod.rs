@@ -87,7 +87,9 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, DbError>
 /// # Errors
 /// No connection.
 pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
-    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&pool.connect_options()).await?;
+    // What is staged and merged should not go through files on the way.
+    let options = (*pool.connect_options()).clone().options([("temp_buffers", "64MB"), ("work_mem", "32MB")]);
+    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
     staging::prepare(&mut connection).await?;
     Ok(connection)
 }
