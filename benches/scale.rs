@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
     let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let count = numbers.first().copied().unwrap_or(10_000);
     let rounds = numbers.get(1).copied().unwrap_or(5);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
+    let folder = std::env::temp_dir().join("ferry-bench");
     let postgres = Postgres::start(&folder.join("postgres"), &Options { max_connections: 100, durable: true })?;
     let bench = Bench { admin: postgres.url("postgres"), folder, count };
     let test = bench.environment("test").await?;

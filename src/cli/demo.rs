@@ -1,6 +1,7 @@
 //! `ferry demo`: a test and a production environment on one machine, the sample catalogue in the first,
 //! and real online migrations into the second.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,9 +23,9 @@ pub(super) struct Options {
     /// End after the migration instead of leaving the two environments open.
     #[arg(long)]
     once: bool,
-    /// Where the two environments keep their files.
-    #[arg(long, default_value = ".demo")]
-    dir: PathBuf,
+    /// Where the two environments keep their files; absent: a folder of the user's in the system's temporary one.
+    #[arg(long)]
+    dir: Option<PathBuf>,
     /// Port of the test environment; production takes the next one. 0: any.
     #[arg(long, default_value_t = 8081)]
     port: u16,
@@ -39,8 +40,13 @@ struct Sample;
 
 pub(super) async fn run(options: Options) -> anyhow::Result<()> {
     telemetry::log("warn");
-    std::fs::create_dir_all(&options.dir).with_context(|| format!("cannot make {}", options.dir.display()))?;
-    let dir = options.dir.canonicalize()?;
+    let dir = match &options.dir {
+        Some(dir) => dir.clone(),
+        // The user who runs Postgres for root is kept out of many folders, a home among them.
+        None => std::env::temp_dir().join(format!("ferry-demo-{}", std::fs::metadata("/proc/self")?.uid())),
+    };
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let dir = dir.canonicalize()?;
     let postgres = match &options.database_url {
         Some(_) => None,
         None => Some(Postgres::start(&dir.join("postgres"), &PostgresOptions { max_connections: 100, durable: true })?),

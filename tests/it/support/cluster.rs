@@ -1,9 +1,9 @@
 //! One Postgres for all tests: the one of `FERRY_TEST_DATABASE_URL`, or one of our own that ends with the
 //! process. Each test has a database of its own, copied from a migrated template.
 
-use std::path::Path;
 use std::sync::OnceLock;
 
+use ferry::domain::resource::Hash;
 use ferry::postgres::{Options, Postgres};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
@@ -15,7 +15,9 @@ fn admin() -> &'static str {
     static URL: OnceLock<String> = OnceLock::new();
     URL.get_or_init(|| {
         std::env::var("FERRY_TEST_DATABASE_URL").unwrap_or_else(|_| {
-            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+            // Not below the checkout: the user who runs Postgres for root may be kept out of there.
+            let checkout = Hash::of(env!("CARGO_MANIFEST_DIR").as_bytes()).hex();
+            let folder = std::env::temp_dir().join(format!("ferry-tests-{}", &checkout[..12]));
             let postgres = Postgres::start(&folder, &Options { max_connections: 300, durable: false }).unwrap();
             let url = postgres.url("postgres");
             // It lives as long as the process: it stops when its parent is gone.
