@@ -34,7 +34,6 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
             source_id text collate "C" not null, target_id text collate "C" not null, source_hash bytea not null,
             result_hash bytea not null, remapping text not null
         ) on commit delete rows;
-        create temporary table if not exists staged_ids (ordinal integer not null, id text collate "C" not null) on commit delete rows;
         "#,
     )
     .execute(connection)

@@ -21,7 +21,6 @@ pub type Place = Vec<Part>;
 /// A path of a type file.
 #[derive(Debug, Clone)]
 pub struct Path {
-    text: String,
     steps: Option<Steps>,
     query: JsonPath,
 }
@@ -44,12 +43,7 @@ impl Path {
     /// The text is not a JSONPath; the message says where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let query = JsonPath::parse(text).map_err(|error| error.to_string())?;
-        Ok(Self { text: text.to_owned(), steps: Steps::of(text), query })
-    }
-
-    /// The path as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
+        Ok(Self { steps: Steps::of(text), query })
     }
 
     /// Calls `visit` with each value at the path and its place.

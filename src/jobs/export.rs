@@ -1,6 +1,7 @@
 //! Exports: resolve → pack → store.
 
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use crate::db;
 use crate::db::closure::{Node, Resolved};
@@ -13,7 +14,7 @@ use crate::planning;
 use crate::store::package_key;
 use crate::wire::record::{Item, PackageInfo};
 
-use super::pack::{self, Packed};
+use super::pack;
 use super::{Context, JobError, blocking};
 
 /// What an export, or the export of a migration, keeps in its record's options.
@@ -90,11 +91,16 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<Exported,
 }
 
 /// Puts the package into the store.
-async fn keep(context: &Context, record: &Record, packed: Packed, resolved: &Resolved) -> Result<Change, JobError> {
+async fn keep(
+    context: &Context,
+    record: &Record,
+    packed: NamedTempFile,
+    resolved: &Resolved,
+) -> Result<Change, JobError> {
     let key = package_key(record.id);
-    let path = packed.file.path().to_owned();
+    let path = packed.path().to_owned();
     let (size, sha256) = blocking(move || Ok(pack::size_and_hash(&path)?)).await?;
-    context.app.store.put_file(&key, packed.file.path()).await?;
+    context.app.store.put_file(&key, packed.path()).await?;
     let total = resolved.nodes.len() as u64;
     let package =
         PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };

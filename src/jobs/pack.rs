@@ -34,14 +34,9 @@ const PORTION: usize = 2_000;
 /// Shards compressed at once.
 const AT_ONCE: usize = 2;
 
-/// A package in a file of its own.
-pub(super) struct Packed {
-    pub(super) file: NamedTempFile,
-}
-
 type Zip = Writer<BufWriter<File>>;
 
-/// Writes the package of a resolved export.
+/// Writes the package of a resolved export into a file of its own.
 pub(super) async fn pack(
     context: &Context,
     connection: &mut PgConnection,
@@ -49,7 +44,7 @@ pub(super) async fn pack(
     export_upstream: bool,
     roots: Vec<ResourceId>,
     resolved: &Resolved,
-) -> Result<Packed, JobError> {
+) -> Result<NamedTempFile, JobError> {
     let app = &context.app;
     let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
     let named = db::exports::attachments(connection, record.domain_id, &ids).await?;
@@ -75,7 +70,7 @@ pub(super) async fn pack(
         Ok(())
     })
     .await?;
-    Ok(Packed { file })
+    Ok(file)
 }
 
 /// The compact rows of the index.
