@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     /// Background work.
     pub jobs: JobsConfig,
+    /// How long what is of use for a while is kept.
+    pub retention: Retention,
 }
 
 /// Who this environment is.
@@ -156,6 +158,22 @@ pub struct JobsConfig {
     pub concurrency: usize,
     /// A worker silent for this long has lost its job.
     pub lease_seconds: u32,
+    /// A target that does not answer for this long has failed its migration.
+    pub target_deadline_seconds: u32,
+}
+
+/// How long what is of use for a while is kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// An upload to which nothing was added.
+    pub upload_hours: u32,
+    /// The package of a record that has ended.
+    pub package_days: u32,
+    /// The answer to a request with an `Idempotency-Key`.
+    pub key_days: u32,
+    /// Between two looks at what may go.
+    pub every_seconds: u32,
 }
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -207,6 +225,9 @@ impl Config {
         }
         if self.jobs.concurrency == 0 || self.jobs.lease_seconds == 0 {
             return refuse("jobs.concurrency and jobs.lease_seconds must be at least 1");
+        }
+        if self.retention.every_seconds == 0 {
+            return refuse("retention.every_seconds must be at least 1");
         }
         match self.storage.url.as_deref() {
             Some(url) if !url.starts_with("file:///") => refuse("storage.url must be file:///absolute/path"),

@@ -169,3 +169,8 @@ pub fn package_key(record_id: uuid::Uuid) -> String {
 pub fn attachment_key(hash: &Hash) -> String {
     format!("attachments/{}", hash.hex())
 }
+
+/// The key of a piece of an upload: another at every try, so that a late one never writes over one that counts.
+pub fn upload_key(id: uuid::Uuid, offset: u64) -> String {
+    format!("uploads/{id}/{offset}-{}", uuid::Uuid::new_v4().simple())
+}

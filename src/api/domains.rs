@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use crate::db::{self, domains};
+use crate::db::{self, Acquire, domains};
 use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::environment::{Domain, NewDomain};
@@ -13,6 +13,7 @@ use crate::wire::environment::{Domain, NewDomain};
 use super::Shared;
 use super::error::ApiError;
 use super::extract::{JsonBody, Query, from_cursor, page, page_size};
+use super::idempotency::Once;
 
 /// Which page.
 #[derive(Debug, Deserialize)]
@@ -33,13 +34,17 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
 /// Makes a domain.
 pub async fn create(
     State(app): State<Shared>,
+    once: Once,
     JsonBody(new): JsonBody<NewDomain>,
 ) -> Result<(StatusCode, Json<Domain>), ApiError> {
     // A domain's name stands in addresses and settings, so it follows the rule of IDs.
     let name = ResourceId::parse(new.name.trim()).map_err(|refused| ApiError::field("name", refused.reason))?;
     let mut connection = app.pool.acquire().await?;
-    let made = domains::insert(&mut connection, name.as_str()).await?;
-    Ok((StatusCode::CREATED, Json(line(made))))
+    let mut transaction = connection.begin().await?;
+    let made = domains::insert(&mut transaction, name.as_str()).await?;
+    let created = once.created(&mut transaction, line(made)).await?;
+    transaction.commit().await?;
+    Ok(created)
 }
 
 fn line(row: db::domains::Domain) -> Domain {

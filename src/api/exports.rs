@@ -22,6 +22,7 @@ use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path};
+use super::idempotency::Once;
 use super::records::{Accepted, find};
 use super::selections;
 
@@ -55,6 +56,7 @@ pub async fn preview(
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    once: Once,
     JsonBody(request): JsonBody<ExportRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let name = selections::package_name(request.name.as_deref())?;
@@ -77,14 +79,14 @@ pub async fn create(
         }),
         roots: serde_json::json!(roots),
         target: None,
-        idempotency_key: None,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;
     jobs::queue(&mut transaction, jobs::EXPORT, id, caller.domain_id()).await?;
-    let record = find(&mut transaction, &caller, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
-    Accepted::record(record)
+    Ok(accepted)
 }
 
 /// The package of an export: whole, or a range of it.

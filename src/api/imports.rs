@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::{FromRequest, Multipart, Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use futures_util::TryStreamExt;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -24,84 +24,70 @@ use crate::wire::FieldProblem;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
 
 use super::Shared;
-use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{JsonBody, MaybeJson, Path, is_media_type, parse};
+use super::extract::{JsonBody, MaybeJson, Path, parse};
+use super::idempotency::Once;
+use super::packages::{Brought, Received, brought};
 use super::records::{Accepted, find, line, lock};
-
-/// A package as it was received.
-struct Received {
-    file: tempfile::NamedTempFile,
-    sha256: String,
-    size: u64,
-}
+use super::uploads::{clear, held};
 
 /// Receives a package. What can be told from its table of contents is refused at once and leaves nothing
 /// behind; its contents are checked while they are parsed.
-pub async fn create(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Accepted<Record>, ApiError> {
-    let repeat = idempotency_key(request.headers())?;
-    let received = package(&app, request).await?;
-    let mut connection = app.pool.acquire().await?;
-    if let Some(record) = earlier(&mut connection, &caller, repeat.as_deref(), &received).await? {
-        return Accepted::record(record);
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    once: Once,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let received = match brought(&app, &caller, request).await? {
+        Brought::Package(received) => received,
+        Brought::Import(id) => {
+            let mut connection = app.pool.acquire().await?;
+            return Ok(Accepted::record(find(&mut connection, &caller, id).await?)?.into_response());
+        }
+    };
+    if let Some(answer) = once.answered(&received.sha256)? {
+        return Ok(answer);
     }
-    drop(connection);
-    let file = received.file.reopen()?;
-    let limits = app.limits();
-    let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
-    let manifest = opened.manifest;
-    let mut connection = app.pool.acquire().await?;
-    check_origin(&app, &mut connection, &manifest).await?;
-
+    let manifest = checked(&app, &received).await?;
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
-    let queued = queue(&mut connection, &caller, id, &manifest, &received, &key, repeat.as_deref()).await;
-    let Err(error) = queued else { return Accepted::record(queued?) };
-    app.store.delete(&key).await?;
-    // The same request was answered at the same time.
-    match earlier(&mut connection, &caller, repeat.as_deref(), &received).await? {
-        Some(record) => Accepted::record(record),
-        None => Err(error),
+    let mut connection = app.pool.acquire().await?;
+    match queue(&mut connection, &caller, &once, id, &manifest, &received, &key).await {
+        Ok(accepted) => {
+            drop(connection);
+            if let Some(upload) = received.upload {
+                clear(&app, upload).await?;
+            }
+            Ok(accepted.into_response())
+        }
+        Err(error) => {
+            app.store.delete(&key).await?;
+            Err(error)
+        }
     }
 }
 
-/// `Idempotency-Key`: 1 to 255 visible ASCII characters.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| ApiError::field("Idempotency-Key", "must have 1 to 255 ASCII characters"))
-}
-
-/// The record that the same request has made before.
-async fn earlier(
-    connection: &mut PgConnection,
-    caller: &Caller,
-    key: Option<&str>,
-    received: &Received,
-) -> Result<Option<db::records::Record>, ApiError> {
-    let Some(key) = key else { return Ok(None) };
-    let found = db::records::by_key(connection, caller.domain_id(), caller.username(), RecordKind::Import, key).await?;
-    let Some(id) = found else { return Ok(None) };
-    let record = find(connection, caller, id).await?;
-    if record.package.as_ref().is_some_and(|package| package["sha256"] == received.sha256) {
-        return Ok(Some(record));
-    }
-    let detail = "The Idempotency-Key was used for another package. Use a new key for a new request.";
-    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail))
+/// Opens what was received and checks where it comes from.
+async fn checked(app: &Shared, received: &Received) -> Result<Manifest, ApiError> {
+    let (file, limits) = (received.file.reopen()?, app.limits());
+    let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
+    let mut connection = app.pool.acquire().await?;
+    check_origin(app, &mut connection, &opened.manifest).await?;
+    Ok(opened.manifest)
 }
 
 async fn queue(
     connection: &mut PgConnection,
     caller: &Caller,
+    once: &Once,
     id: Uuid,
     manifest: &Manifest,
     received: &Received,
     key: &str,
-    key_of_request: Option<&str>,
-) -> Result<db::records::Record, ApiError> {
+) -> Result<Accepted<Record>, ApiError> {
     let new = NewRecord {
         id,
         domain_id: caller.domain_id(),
@@ -111,57 +97,43 @@ async fn queue(
         options: serde_json::json!(PlanRequest::default()),
         roots: serde_json::json!([]),
         target: None,
-        idempotency_key: key_of_request,
-    };
-    let resources: u64 = manifest.counts.values().sum();
-    let package = PackageInfo {
-        size: received.size,
-        sha256: received.sha256.clone(),
-        file_name: format!("{}.zip", manifest.name),
-        resources,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;
     let change = Change {
-        progress: Some((0, resources, "resources")),
-        package: Some(serde_json::json!(package)),
         package_key: Some(key.to_owned()),
         source_environment: Some(manifest.environment.name.clone()),
-        ..Change::default()
+        ..arrived(manifest, received)
     };
     db::records::update(&mut transaction, id, change).await?;
     jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
-    let record = find(&mut transaction, caller, id).await?;
-    transaction.commit().await?;
-    Ok(record)
-}
-
-async fn package(app: &Shared, request: Request) -> Result<Received, ApiError> {
-    let limit = app.config.limits.max_package_bytes;
-    let headers = request.headers();
-    if is_media_type(headers, &["multipart/form-data"]) {
-        return from_form(app, request, limit).await;
-    }
-    if !is_media_type(headers, &["application/zip", "application/x-zip-compressed", "application/octet-stream"]) {
-        return Err(ApiError::media_type("application/zip or multipart/form-data"));
-    }
-    let (file, hash, size) = receive(app, whole(request.into_body()), limit).await?;
-    Ok(Received { file, sha256: hash.hex(), size })
-}
-
-async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Received, ApiError> {
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| ApiError::body(error.body_text()))?;
-    let broken =
-        |error: axum::extract::multipart::MultipartError| ApiError::body(format!("The form cannot be read: {error}."));
-    let mut received = None;
-    while let Some(field) = form.next_field().await.map_err(broken)? {
-        if field.name() == Some("package") {
-            let pieces = field.map_err(|_| ApiError::body("The body was cut off."));
-            let (file, hash, size) = receive(app, pieces, limit).await?;
-            received = Some(Received { file, sha256: hash.hex(), size });
+    if let Some(upload) = received.upload {
+        let held = held(&mut transaction, caller, upload).await?;
+        if held.record_id.is_some() {
+            return Err(ApiError::conflict("The upload is becoming an import already."));
         }
+        db::uploads::used(&mut transaction, upload, id).await?;
     }
-    received.ok_or_else(|| ApiError::field("package", "is missing from the form"))
+    let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
+    accepted.keep(once, &mut transaction, Some(&received.sha256)).await?;
+    transaction.commit().await?;
+    Ok(accepted)
+}
+
+/// What a record says of a package that has arrived.
+fn arrived(manifest: &Manifest, received: &Received) -> Change {
+    let resources: u64 = manifest.counts.values().fold(0, |sum, count| sum.saturating_add(*count));
+    let package = PackageInfo {
+        size: received.size,
+        sha256: received.sha256.hex(),
+        file_name: format!("{}.zip", manifest.name),
+        resources,
+    };
+    Change {
+        progress: Some((0, resources, "resources")),
+        package: Some(serde_json::json!(package)),
+        ..Change::default()
+    }
 }
 
 /// The key is the one that the environment's packages were signed with so far.

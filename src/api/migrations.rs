@@ -14,6 +14,7 @@ use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::JsonBody;
+use super::idempotency::Once;
 use super::records::{Accepted, find};
 use super::selections;
 
@@ -21,6 +22,7 @@ use super::selections;
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    once: Once,
     JsonBody(request): JsonBody<MigrationRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     for (field, asked) in [("confirm", request.confirm), ("carry_secrets", request.carry_secrets)] {
@@ -53,12 +55,12 @@ pub async fn create(
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),
-        idempotency_key: None,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;
     jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
-    let record = find(&mut transaction, &caller, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
-    Accepted::record(record)
+    Ok(accepted)
 }

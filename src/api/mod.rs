@@ -7,26 +7,31 @@ mod environment;
 mod error;
 mod exports;
 mod extract;
+mod idempotency;
 mod imports;
 mod migrations;
+mod packages;
+mod pieces;
 mod records;
 mod resource_writes;
 mod resources;
 mod selections;
 mod targets;
+mod uploads;
 mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, head, patch, post, put};
 
 use crate::app::App;
 use crate::domain::permission::Permission as P;
 
 use auth::{Needs, authorize};
 use error::ApiError;
+use idempotency::once;
 
 /// What every handler has.
 pub type Shared = Arc<App>;
@@ -80,6 +85,22 @@ fn routes() -> Vec<Route> {
         on("/api/v1/exports/preview", [may(P::MigrationExport, post(exports::preview))]),
         on("/api/v1/exports", [may(P::MigrationExport, post(exports::create))]),
         on("/api/v1/exports/{id}/package", [may(P::MigrationExport, get(exports::package))]),
+        on(
+            "/api/v1/uploads",
+            [
+                may(P::MigrationImport, post(uploads::create)),
+                (Needs::Nothing, axum::routing::options(uploads::options)),
+            ],
+        ),
+        on(
+            "/api/v1/uploads/{id}",
+            [
+                may(P::MigrationImport, head(uploads::head)),
+                may(P::MigrationImport, patch(uploads::patch)),
+                may(P::MigrationImport, delete(uploads::delete)),
+                may(P::MigrationImport, post(uploads::overridden)),
+            ],
+        ),
         on("/api/v1/imports", [may(P::MigrationImport, post(imports::create))]),
         on("/api/v1/imports/{id}/plan", [may(P::MigrationImport, put(imports::plan))]),
         on("/api/v1/imports/{id}/execute", [may(P::MigrationImport, post(imports::execute))]),
@@ -119,7 +140,9 @@ pub fn router(app: Shared) -> Router {
     let mut router = Router::new();
     for route in routes() {
         for (needs, method) in route.methods {
-            let guarded = method.route_layer(from_fn_with_state((app.clone(), needs), authorize));
+            let guarded = method
+                .route_layer(from_fn_with_state(app.clone(), once))
+                .route_layer(from_fn_with_state((app.clone(), needs), authorize));
             router = router.route(route.path, guarded);
         }
     }
@@ -134,6 +157,7 @@ pub fn router(app: Shared) -> Router {
                 "This address does not take that method.",
             )
         })
+        .layer(from_fn(uploads::protocol))
         .with_state(app)
 }
 

@@ -12,6 +12,7 @@ use crate::db::record_items::CHUNK;
 use crate::db::records::{self as rows, Filter};
 use crate::db::{DbError, PgConnection, record_items};
 use crate::domain::record::{RecordKind, RecordStatus};
+use crate::domain::resource::Hash;
 use crate::wire::List;
 use crate::wire::record::{Item, Progress, Record, TargetRef};
 
@@ -19,6 +20,7 @@ use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
+use super::idempotency::Once;
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -30,6 +32,18 @@ impl Accepted<Record> {
     pub(super) fn record(record: rows::Record) -> Result<Self, ApiError> {
         let body = line(record)?;
         Ok(Self { location: format!("/api/v1/records/{}", body.id), body })
+    }
+}
+
+impl<T: Serialize> Accepted<T> {
+    /// Keeps it as the answer to the request's `Idempotency-Key`.
+    pub(super) async fn keep(
+        &self,
+        once: &Once,
+        connection: &mut PgConnection,
+        hash: Option<&Hash>,
+    ) -> Result<(), ApiError> {
+        once.keep(connection, StatusCode::ACCEPTED, Some(&self.location), &self.body, hash).await
     }
 }
 

@@ -27,6 +27,7 @@ use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, is_media_type, parse};
+use super::idempotency::Once;
 use super::resources::answer;
 
 /// Lines of a batch that are worked on together, and their bytes.
@@ -79,7 +80,12 @@ fn expected_revision(headers: &HeaderMap) -> Result<Option<Option<i64>>, ApiErro
 }
 
 /// Creates or replaces many resources, all or none. A line each; a bad one is named by its number.
-pub async fn batch(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Json<BatchResult>, ApiError> {
+pub async fn batch(
+    State(app): State<Shared>,
+    caller: Caller,
+    once: Once,
+    request: Request,
+) -> Result<Json<BatchResult>, ApiError> {
     if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
         return Err(ApiError::media_type("application/x-ndjson"));
     }
@@ -113,6 +119,7 @@ pub async fn batch(State(app): State<Shared>, caller: Caller, request: Request) 
     }
     write.portion(&mut transaction, portion).await.map_err(at_line)?;
     let done = write.finish(&mut transaction).await.map_err(at_line)?;
+    once.keep(&mut transaction, StatusCode::OK, None, &done, None).await?;
     transaction.commit().await?;
     Ok(Json(done))
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::{PgConnection, targets as rows};
+use crate::db::{Acquire, PgConnection, targets as rows};
 use crate::domain::resource::parse_name;
 use crate::remote::{Allowed, Remote, RemoteError};
 use crate::wire::List;
@@ -22,6 +22,7 @@ use super::domains::Page;
 use super::environment::environment;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
+use super::idempotency::Once;
 
 /// The domain's targets, by name.
 pub async fn list(
@@ -46,6 +47,7 @@ pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    once: Once,
     JsonBody(new): JsonBody<NewTarget>,
 ) -> Result<(StatusCode, Json<Target>), ApiError> {
     let id = Uuid::now_v7();
@@ -60,9 +62,12 @@ pub async fn create(
         updated_at: now,
     };
     let mut connection = app.pool.acquire().await?;
-    rows::save(&mut connection, caller.domain_id(), &target).await?;
-    let made = find(&mut connection, &caller, id).await?;
-    Ok((StatusCode::CREATED, Json(line(made))))
+    let mut transaction = connection.begin().await?;
+    rows::save(&mut transaction, caller.domain_id(), &target).await?;
+    let made = line(find(&mut transaction, &caller, id).await?);
+    let created = once.created(&mut transaction, made).await?;
+    transaction.commit().await?;
+    Ok(created)
 }
 
 /// Changes a target; what is left out stays.

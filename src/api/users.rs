@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use chrono::Utc;
 use uuid::Uuid;
 
-use crate::db::{self, PgConnection, users};
+use crate::db::{self, Acquire, PgConnection, users};
 use crate::domain::permission::{Permission, of_role};
 use crate::domain::resource::parse_name;
 use crate::secrets;
@@ -18,6 +18,7 @@ use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
+use super::idempotency::Once;
 
 /// Who is asking, and what he may do with these credentials.
 pub async fn whoami(caller: Caller) -> Json<Whoami> {
@@ -41,6 +42,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    once: Once,
     JsonBody(new): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<User>), ApiError> {
     let username = parse_name(&new.username).map_err(|refused| ApiError::field("username", refused.reason))?;
@@ -56,9 +58,12 @@ pub async fn create(
     check_role(&new.role)?;
     may_give(&caller, &new.role, new.domain.as_deref().unwrap_or(&caller.user.domain))?;
     let hash = hashed(new.password).await?;
-    let id = users::insert(&mut connection, domain, &username, &new.role, hash.as_deref()).await?;
-    let made = users::by_id(&mut connection, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
-    Ok((StatusCode::CREATED, Json(line(made))))
+    let mut transaction = connection.begin().await?;
+    let id = users::insert(&mut transaction, domain, &username, &new.role, hash.as_deref()).await?;
+    let made = users::by_id(&mut transaction, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    let created = once.created(&mut transaction, line(made)).await?;
+    transaction.commit().await?;
+    Ok(created)
 }
 
 /// Changes a user's role or password.
@@ -114,6 +119,7 @@ pub async fn create_token(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<Uuid>,
+    once: Once,
     JsonBody(new): JsonBody<NewToken>,
 ) -> Result<(StatusCode, Json<Token>), ApiError> {
     let name = parse_name(&new.name)?;
@@ -140,9 +146,12 @@ pub async fn create_token(
     };
     let token = secrets::new_token()?;
     let hash = secrets::token_hash(&token);
+    let mut transaction = connection.begin().await?;
     let made =
-        users::insert_token(&mut connection, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
-    Ok((StatusCode::CREATED, Json(token_line(made, Some(token.to_string())))))
+        users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
+    let created = once.created(&mut transaction, token_line(made, Some(token.to_string()))).await?;
+    transaction.commit().await?;
+    Ok(created)
 }
 
 /// Revokes a token, at once.

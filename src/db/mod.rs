@@ -9,6 +9,7 @@ pub mod environment;
 pub mod exports;
 pub mod facts;
 pub mod graph;
+pub mod idempotency_keys;
 pub mod import_entries;
 pub mod jobs;
 pub mod lineage;
@@ -20,6 +21,7 @@ pub mod resources;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;
+pub mod uploads;
 pub mod users;
 
 use std::str::FromStr;

@@ -111,19 +111,17 @@ pub struct NewRecord<'a> {
     pub roots: Value,
     /// The target of an online migration.
     pub target: Option<(Uuid, &'a str)>,
-    /// The same request again is answered with the same record.
-    pub idempotency_key: Option<&'a str>,
 }
 
 /// Makes a record, queued.
 ///
 /// # Errors
-/// [`DbError::Constraint`] `records_by_key`.
+/// The database fails.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
-            roots, idempotency_key)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11)",
+            roots)
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10)",
         new.id,
         new.domain_id,
         new.kind.as_str(),
@@ -133,33 +131,11 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
         serde_json::json!(Counts::default()),
         new.target.map(|(id, _)| id),
         new.target.map(|(_, name)| name),
-        new.roots,
-        new.idempotency_key
+        new.roots
     )
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// The record that a user's earlier request of a kind with the same key made.
-///
-/// # Errors
-/// The database fails.
-pub async fn by_key(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    requested_by: &str,
-    kind: RecordKind,
-    key: &str,
-) -> Result<Option<Uuid>, DbError> {
-    let found = sqlx::query_scalar!(
-        "select id from records where domain_id = $1 and requested_by = $2 and kind = $3 and idempotency_key = $4",
-        domain_id,
-        requested_by,
-        kind.as_str(),
-        key
-    );
-    Ok(found.fetch_optional(connection).await?)
 }
 
 /// The manifest of an import's package, entries apart.

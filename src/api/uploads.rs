@@ -1,0 +1,231 @@
+//! Uploads in pieces: tus 1.0 with creation, creation-with-upload, checksum, termination and expiration.
+//! Each piece is committed together with the new offset.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::StreamExt;
+use uuid::Uuid;
+
+use crate::db::uploads::{self as rows, Upload};
+use crate::db::{Acquire, PgConnection};
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{Path, is_media_type};
+use super::idempotency::Once;
+use super::pieces::take;
+
+const VERSION: &str = "1.0.0";
+const EXTENSIONS: &str = "creation,creation-with-upload,checksum,termination,expiration";
+/// The media type of a piece.
+const PIECE_TYPE: &str = "application/offset+octet-stream";
+/// Longest `Upload-Metadata`, in bytes.
+const MAX_METADATA: usize = 4096;
+
+/// Speaks the protocol's headers on its paths: `Tus-Resumable` is asked of every request but OPTIONS, and
+/// is in every answer.
+pub async fn protocol(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path != "/api/v1/uploads" && !path.starts_with("/api/v1/uploads/") {
+        return next.run(request).await;
+    }
+    let spoken = request.headers().get("tus-resumable").is_some_and(|version| version == VERSION);
+    let mut response = if spoken || request.method() == Method::OPTIONS {
+        next.run(request).await
+    } else {
+        let detail = format!("This address speaks tus: send the header Tus-Resumable: {VERSION}.");
+        ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert("tus-resumable", HeaderValue::from_static(VERSION));
+    headers.insert("tus-version", HeaderValue::from_static(VERSION));
+    response
+}
+
+/// What the server can do of the protocol.
+pub async fn options(State(app): State<Shared>) -> Response {
+    let headers = [
+        ("tus-extension", EXTENSIONS.to_owned()),
+        ("tus-max-size", app.config.limits.max_package_bytes.to_string()),
+        ("tus-checksum-algorithm", "sha256,sha1".to_owned()),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// Makes an upload of `Upload-Length` bytes; a body is its first piece.
+pub async fn create(
+    State(app): State<Shared>,
+    caller: Caller,
+    once: Once,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let headers = request.headers().clone();
+    let size = number(&headers, "upload-length")?;
+    if size > app.config.limits.max_package_bytes {
+        return Err(ApiError::too_large(app.config.limits.max_package_bytes));
+    }
+    let metadata = metadata(&headers)?;
+    let id = Uuid::now_v7();
+    let location = format!("/api/v1/uploads/{id}");
+    let hours = app.config.retention.upload_hours;
+    let with_piece = is_media_type(&headers, &[PIECE_TYPE]);
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    rows::insert(&mut transaction, (caller.domain_id(), caller.user.id), (id, size, &metadata), hours).await?;
+    let upload = held(&mut transaction, &caller, id).await?;
+    if !with_piece {
+        once.keep(&mut transaction, StatusCode::CREATED, Some(&location), &(), None).await?;
+    }
+    transaction.commit().await?;
+    drop(connection);
+    let received = match with_piece {
+        true => take(&app, &caller, &upload, 0, request).await?,
+        false => 0,
+    };
+    let headers = [("location", location), ("upload-offset", received.to_string()), expires(&upload)];
+    Ok((StatusCode::CREATED, headers).into_response())
+}
+
+/// How far an upload is.
+pub async fn head(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
+    let upload = find(&app, &caller, id).await?;
+    let mut headers = HeaderMap::new();
+    let lines = [
+        ("upload-offset", upload.received.to_string()),
+        ("upload-length", upload.size.to_string()),
+        ("upload-metadata", upload.metadata.clone()),
+        expires(&upload),
+    ];
+    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok((StatusCode::OK, headers).into_response())
+}
+
+/// Adds a piece at `Upload-Offset`, which must be the end of what is there.
+pub async fn patch(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    if !is_media_type(request.headers(), &[PIECE_TYPE]) {
+        return Err(ApiError::media_type(PIECE_TYPE));
+    }
+    let offset = number(request.headers(), "upload-offset")?;
+    let upload = find(&app, &caller, id).await?;
+    let received = take(&app, &caller, &upload, offset, request).await?;
+    Ok((StatusCode::NO_CONTENT, [("upload-offset", received.to_string()), expires(&upload)]).into_response())
+}
+
+/// Ends an upload; nothing of it is kept.
+pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    held(&mut transaction, &caller, id).await?;
+    for key in rows::pieces(&mut transaction, id).await? {
+        app.store.delete(&key).await?;
+    }
+    rows::delete(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// For clients that can send no PATCH and no DELETE: `X-HTTP-Method-Override` says which it is.
+pub async fn overridden(
+    state: State<Shared>,
+    caller: Caller,
+    path: Path<Uuid>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let method = request.headers().get("x-http-method-override").and_then(|value| value.to_str().ok());
+    match method.unwrap_or_default().to_ascii_uppercase().as_str() {
+        "PATCH" => patch(state, caller, path, request).await,
+        "DELETE" => delete(state, caller, path).await.map(IntoResponse::into_response),
+        "HEAD" => head(state, caller, path).await,
+        _ => {
+            let detail = "This address takes HEAD, PATCH and DELETE.";
+            Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail))
+        }
+    }
+}
+
+/// An upload of the caller, held until the transaction ends.
+pub(super) async fn held(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
+    let upload = rows::lock(connection, caller.user.id, id).await?.ok_or_else(|| ApiError::not_found("upload"))?;
+    if upload.expired {
+        return Err(ApiError::new(StatusCode::GONE, "gone", "The upload has expired. Begin a new one."));
+    }
+    Ok(upload)
+}
+
+async fn find(app: &Shared, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    held(&mut transaction, caller, id).await
+}
+
+fn number(headers: &HeaderMap, name: &'static str) -> Result<u64, ApiError> {
+    let value = headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+    value.filter(|value| *value <= i64::MAX as u64).ok_or_else(|| ApiError::field(name, "must be a number of bytes"))
+}
+
+/// `Upload-Metadata`: keys, each with a value in base64 or none.
+fn metadata(headers: &HeaderMap) -> Result<String, ApiError> {
+    let Some(value) = headers.get("upload-metadata") else { return Ok(String::new()) };
+    let refuse =
+        || ApiError::field("upload-metadata", "must be pairs of a key and a value in base64, parted by commas");
+    let text = value.to_str().ok().filter(|text| text.len() <= MAX_METADATA).ok_or_else(refuse)?;
+    let fits = text.split(',').filter(|pair| !pair.trim().is_empty()).all(|pair| {
+        let mut words = pair.split_whitespace();
+        words.next().is_some()
+            && words.next().is_none_or(|value| BASE64.decode(value).is_ok())
+            && words.next().is_none()
+    });
+    if fits { Ok(text.to_owned()) } else { Err(refuse()) }
+}
+
+fn expires(upload: &Upload) -> (&'static str, String) {
+    ("upload-expires", upload.expires_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+/// All pieces of a complete upload, one after the other, as a body.
+pub(super) async fn content(app: &Shared, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let upload = held(&mut transaction, caller, id).await?;
+    if upload.received < upload.size {
+        let detail = format!("The upload has {} of {} bytes so far.", upload.received, upload.size);
+        return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
+    }
+    let keys = rows::pieces(&mut transaction, id).await?;
+    let store = app.store.clone();
+    let pieces = futures_util::stream::iter(keys)
+        .then(move |key| {
+            let store = store.clone();
+            async move { store.read(&key, None).await }
+        })
+        .flat_map(|piece| match piece {
+            Ok(bytes) => bytes,
+            Err(error) => futures_util::stream::once(async { Err(error) }).boxed(),
+        });
+    Ok((upload, Body::from_stream(pieces)))
+}
+
+/// Removes the pieces of an upload that has become an import.
+pub(super) async fn clear(app: &Shared, id: Uuid) -> Result<(), ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    for key in rows::pieces(&mut connection, id).await? {
+        app.store.delete(&key).await?;
+    }
+    Ok(rows::forget_pieces(&mut connection, id).await?)
+}
