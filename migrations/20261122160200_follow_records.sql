@@ -10,7 +10,5 @@ create trigger records_notify after insert or update on records for each row exe
 -- confirmed, whether it is a second try.
 alter table records add column transfer jsonb not null default '{}';
 
--- A job that waits for another environment gives its slot back and looks again at `run_at`. `failing_since`
--- says since when that environment has not answered.
-alter table jobs add column tries integer not null default 0;
+-- Since when the target of a migration has not answered: it is given up after a while, over restarts too.
 alter table jobs add column failing_since timestamptz;

@@ -6,13 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rust_embed::RustEmbed;
 use secrecy::ExposeSecret;
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
 
 use crate::config::{Config, ConfigError};
 use crate::db::environment::{Identity, identity, keep_identity};
+use crate::db::targets::Target;
 use crate::db::{self, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
+use crate::remote::{Allowed, Remote, RemoteError};
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
 
@@ -55,6 +59,10 @@ pub struct App {
     pub signer: Signer25519,
     /// Who this environment is.
     pub identity: Identity,
+    /// Records that were made or changed, by whichever replica.
+    pub changes: broadcast::Sender<Uuid>,
+    /// The server takes no more work.
+    pub stopping: watch::Sender<bool>,
     /// What `/metrics` shows.
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
 }
@@ -78,7 +86,30 @@ impl App {
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;
         drop(connection);
-        Ok(Self { config, pool, store, types, sealer, signer, identity, metrics: crate::telemetry::metrics() })
+        let (changes, _) = broadcast::channel(1024);
+        let metrics = crate::telemetry::metrics();
+        let stopping = watch::Sender::new(false);
+        Ok(Self { config, pool, store, types, sealer, signer, identity, changes, stopping, metrics })
+    }
+
+    /// The client of a target, checked and with its token.
+    ///
+    /// # Errors
+    /// Its address may not be used, or its token cannot be read.
+    pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
+        let allowed = Allowed(self.config.security.allowed_targets.clone());
+        let url = allowed.check(&target.url).map_err(|reason| {
+            RemoteError::settings(
+                &format!("The target's address {reason}."),
+                "Correct the target's address in the settings.",
+            )
+        })?;
+        let token = self.sealer.open(&format!("target/{}", target.id), &target.token);
+        let token = token.ok().and_then(|token| Some(std::str::from_utf8(&token).ok()?.to_owned()));
+        let token = token.ok_or_else(|| {
+            RemoteError::settings("The target's token cannot be read.", "Enter the target's token again.")
+        })?;
+        Remote::new(url, &token)
     }
 
     /// What a package may hold here.
@@ -148,7 +179,7 @@ async fn own_identity(
     if identity(connection).await?.is_none() {
         let (signing, sealing) = (secrets::random::<32>()?, secrets::random::<32>()?);
         let new = Identity {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: Uuid::new_v4().to_string(),
             key_check: sealer.seal("key_check", b"ferry")?,
             signing_seed: sealer.seal("signing_seed", signing.as_ref())?,
             sealing_seed: sealer.seal("sealing_seed", sealing.as_ref())?,

@@ -123,6 +123,8 @@ pub struct Planning {
     pub plan: Plan,
     /// Hashes of definitions as the plan's mapping rewrites them.
     rewritten: HashMap<ResourceId, Hash>,
+    /// Items of an earlier try that are done: they stay as they are.
+    settled: HashMap<ResourceId, Item>,
 }
 
 impl Planning {
@@ -140,9 +142,13 @@ impl Planning {
         entries: &[Entry],
         before: Option<&Planning>,
     ) -> Result<Self, PlanningError> {
-        let options = options(request).map_err(|_| PlanningError::Missing("valid options"))?;
+        let mut options = options(request).map_err(|_| PlanningError::Missing("valid options"))?;
         let source = &manifest.environment.id;
-        let facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+        let mut settled = settled(connection, record, &mut options).await?;
+        let mut facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+        if !still_there(&mut settled, &mut options, &facts) {
+            facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+        }
         let fresh = FreshFrom(record.id);
         let mut id_map = import_plan::id_map(entries, &options, &facts, &fresh);
         let mut rewritten = match before {
@@ -161,7 +167,7 @@ impl Planning {
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
-        Ok(Self { options, facts, plan, rewritten })
+        Ok(Self { options, facts, plan, rewritten, settled })
     }
 
     /// The items of this plan once it was executed; `applied`: its changes were written.
@@ -173,7 +179,10 @@ impl Planning {
         entries
             .iter()
             .zip(&self.plan.items)
-            .map(|(entry, planned)| self.item(entry, planned, status(planned.method)))
+            .map(|(entry, planned)| match self.settled.get(&entry.id) {
+                Some(done) => done.clone(),
+                None => self.item(entry, planned, status(planned.method)),
+            })
             .collect()
     }
 
@@ -215,6 +224,55 @@ impl Planning {
         };
         Ok((change, chunks))
     }
+}
+
+/// What an earlier try of a record has done already: it is used as it stands in the target, and not written
+/// again.
+async fn settled(
+    connection: &mut PgConnection,
+    record: &Record,
+    options: &mut Options,
+) -> Result<HashMap<ResourceId, Item>, PlanningError> {
+    let mut settled = HashMap::new();
+    if !record.transfer()?.again {
+        return Ok(settled);
+    }
+    for item in all_items(connection, record.id).await? {
+        let done = matches!(item.status, Status::Succeeded | Status::Unchanged);
+        let new_id = item.new_id.as_deref().filter(|_| done).and_then(|id| ResourceId::parse(id).ok());
+        if let (Some(new_id), Ok(id)) = (new_id, ResourceId::parse(&item.resource_id)) {
+            options.resolutions.insert(id.clone(), Resolution::Map(new_id));
+            settled.insert(id, item);
+        }
+    }
+    Ok(settled)
+}
+
+/// Whether all that an earlier try has done is in the target still; what is not will be done again.
+fn still_there(settled: &mut HashMap<ResourceId, Item>, options: &mut Options, facts: &Facts) -> bool {
+    let before = settled.len();
+    settled.retain(|id, item| {
+        let there = matches!(options.resolutions.get(id), Some(Resolution::Map(target))
+            if facts.resources.get(target).is_some_and(|found| found.here && found.type_key == item.kind));
+        if !there {
+            options.resolutions.remove(id);
+        }
+        there
+    });
+    settled.len() == before
+}
+
+/// All items of a record.
+///
+/// # Errors
+/// The database fails.
+pub async fn all_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Item>, DbError> {
+    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
+    let mut items: Vec<Item> = Vec::new();
+    for chunk in kept {
+        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
+    }
+    Ok(items)
 }
 
 /// A digest of a plan and of what it rests on: it changes when the target moves.
@@ -326,11 +384,7 @@ pub fn counts(items: &[Item]) -> Counts {
 /// # Errors
 /// The database fails.
 pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
-    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
-    let mut items: Vec<Item> = Vec::new();
-    for chunk in kept {
-        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
-    }
+    let mut items = all_items(connection, record_id).await?;
     for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
         item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Request, header};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -28,7 +27,6 @@ pub struct Server {
     pub app: Arc<App>,
     /// Where it answers.
     pub address: SocketAddr,
-    stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -44,7 +42,7 @@ impl Server {
         let failed = |error| StartError::Io(format!("server.listen {listen}"), error);
         let listener = TcpListener::bind(&listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (stop, stopped) = watch::channel(false);
+        let stopped = app.stopping.subscribe();
         let mut until = stopped.clone();
         let serve = axum::serve(listener, layered(api::router(app.clone())).into_make_service())
             .with_graceful_shutdown(async move {
@@ -53,9 +51,10 @@ impl Server {
         let serve = tokio::spawn(async move {
             let _ = serve.await;
         });
+        let cleaner = tokio::spawn(jobs::clean::run(app.clone(), stopped.clone()));
         let runner = tokio::spawn(jobs::runner::run(app.clone(), jobs::kinds(), stopped));
         info!(%address, environment = app.config.environment.name, "the server answers");
-        Ok(Self { app, address, stop, tasks: vec![runner, serve] })
+        Ok(Self { app, address, tasks: vec![runner, cleaner, serve] })
     }
 
     /// The address for people and other environments.
@@ -65,7 +64,7 @@ impl Server {
 
     /// Takes no more work, hands back what runs, ends requests in flight.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
+        self.app.stopping.send_replace(true);
         for task in self.tasks {
             let _ = tokio::time::timeout(GRACE, task).await;
         }

@@ -1,9 +1,10 @@
-//! Where package and attachment bytes rest. Keys: `packages/{record}.zip`, `attachments/{hash}`.
+//! Where bytes rest. Keys: `packages/{id}.zip`, `attachments/{hash}`, `uploads/{id}/{piece}`.
 
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -148,6 +149,27 @@ impl Store {
         Ok(found.into_stream().map_err(StoreError::from).boxed())
     }
 
+    /// The objects below a prefix, with the time at which each was written.
+    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<(String, SystemTime), StoreError>> {
+        let found = self.objects.list(Some(&Key::from(prefix)));
+        found.map_ok(|meta| (meta.location.to_string(), meta.last_modified.into())).map_err(StoreError::from).boxed()
+    }
+
+    /// Removes files from the working folder that a process left behind which died before that time.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn clear_scratch(&self, before: SystemTime) -> Result<(), StoreError> {
+        for entry in std::fs::read_dir(&self.scratch)? {
+            let entry = entry?;
+            if entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at < before) {
+                // Another replica may have been first.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an object; one that is not there is no error.
     ///
     /// # Errors
@@ -160,9 +182,14 @@ impl Store {
     }
 }
 
-/// The key of a record's package.
-pub fn package_key(record_id: uuid::Uuid) -> String {
-    format!("packages/{record_id}.zip")
+/// Where packages rest.
+pub const PACKAGES: &str = "packages";
+/// Where pieces of uploads rest.
+pub const UPLOADS: &str = "uploads";
+
+/// The key of a package.
+pub fn package_key(id: uuid::Uuid) -> String {
+    format!("{PACKAGES}/{id}.zip")
 }
 
 /// The key of attachment bytes.
@@ -170,7 +197,12 @@ pub fn attachment_key(hash: &Hash) -> String {
     format!("attachments/{}", hash.hex())
 }
 
+/// What the keys of an upload's pieces begin with.
+pub fn upload_prefix(id: uuid::Uuid) -> String {
+    format!("{UPLOADS}/{id}")
+}
+
 /// The key of a piece of an upload: another at every try, so that a late one never writes over one that counts.
 pub fn upload_key(id: uuid::Uuid, offset: u64) -> String {
-    format!("uploads/{id}/{offset}-{}", uuid::Uuid::new_v4().simple())
+    format!("{}/{offset}-{}", upload_prefix(id), uuid::Uuid::new_v4().simple())
 }

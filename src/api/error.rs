@@ -97,7 +97,8 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    fn busy() -> Self {
+    /// 503: try again in a moment.
+    pub fn busy() -> Self {
         let detail = "Another piece of work holds what this request needs. Try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
     }

@@ -16,11 +16,13 @@ use crate::db::{self, Acquire, PgConnection, jobs};
 use crate::domain::import_plan::Resolution;
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{RecordKind, RecordStatus};
+use crate::domain::resource::ResourceId;
 use crate::package::reader::Package;
 use crate::planning::{self, Planning};
 use crate::secrets;
 use crate::store::package_key;
 use crate::wire::FieldProblem;
+use crate::wire::import::FromUpload;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
 
 use super::Shared;
@@ -28,7 +30,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
 use super::idempotency::Once;
-use super::packages::{Brought, Received, brought};
+use super::packages::{Brought, Received, brought, uploaded};
 use super::records::{Accepted, find, line, lock};
 use super::uploads::{clear, held};
 
@@ -136,6 +138,52 @@ fn arrived(manifest: &Manifest, received: &Received) -> Change {
     }
 }
 
+/// Gives an import that awaits confirmation another package of the same export, which holds what the first
+/// one left out; it is parsed anew.
+pub async fn replace_package(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    JsonBody(FromUpload { upload_id }): JsonBody<FromUpload>,
+) -> Result<Accepted<Record>, ApiError> {
+    let received = match uploaded(&app, &caller, upload_id).await? {
+        Brought::Package(received) => received,
+        Brought::Import(_) => return Err(ApiError::conflict("The upload has become an import already.")),
+    };
+    let manifest = checked(&app, &received).await?;
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = import(&mut transaction, &caller, id, "given another package").await?;
+    let before = planning::manifest(&mut transaction, id).await?;
+    if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
+        return Err(ApiError::field("upload_id", "is not a package of the same export"));
+    }
+    // Under a key of its own: until this is committed, the record is about the package that it had.
+    let key = package_key(Uuid::now_v7());
+    app.store.put_file(&key, received.file.path()).await?;
+    let change = Change {
+        status: Some(RecordStatus::Queued),
+        error: Some(None),
+        package_key: Some(key),
+        ..arrived(&manifest, &received)
+    };
+    db::records::update(&mut transaction, record.id, change).await?;
+    jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
+    let held = held(&mut transaction, &caller, upload_id).await?;
+    if held.record_id.is_some() {
+        return Err(ApiError::conflict("The upload has become an import already."));
+    }
+    db::uploads::used(&mut transaction, upload_id, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    transaction.commit().await?;
+    drop(connection);
+    if let Some(key) = &record.package_key {
+        app.store.delete(key).await?;
+    }
+    clear(&app, upload_id).await?;
+    Ok(accepted)
+}
+
 /// The key is the one that the environment's packages were signed with so far.
 async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
     if app.config.security.trust == Trust::Trusted {
@@ -192,6 +240,8 @@ struct Planned {
     change: Change,
     items: Vec<NewChunk>,
     digest: String,
+    /// Contents that were left out and are not here: nothing can be executed without them.
+    lacking: Vec<ResourceId>,
 }
 
 impl Planned {
@@ -229,7 +279,9 @@ impl Planned {
         }
         let (change, items) = planning.preview(&entries)?;
         let digest = change.plan_digest.clone().unwrap_or_default();
-        Ok(Self { change, items, digest })
+        let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
+        let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
+        Ok(Self { change, items, digest, lacking })
     }
 
     async fn save(
@@ -268,6 +320,9 @@ pub async fn execute(
         if digest.is_some_and(|digest| digest != planned.digest) {
             return Err(stale(&mut transaction, &record, &planned).await?);
         }
+        if !planned.lacking.is_empty() {
+            return Err(incomplete(&planned.lacking));
+        }
         planned.save(&mut transaction, &record, &request).await?;
     }
     db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
@@ -278,13 +333,24 @@ pub async fn execute(
     Accepted::record(record)
 }
 
+/// 409 `package_incomplete`, with the resources whose contents are to be sent.
+fn incomplete(lacking: &[ResourceId]) -> ApiError {
+    let part = |id: &ResourceId| FieldProblem {
+        code: "package_incomplete".to_owned(),
+        field: id.to_string(),
+        message: "Its contents were left out of the package and are not here.".to_owned(),
+    };
+    let detail = "The package leaves out contents that this environment does not have as they were. Send them.";
+    ApiError::new(StatusCode::CONFLICT, "package_incomplete", detail).with_all(lacking.iter().map(part).collect())
+}
+
 /// 409 `plan_stale`, with the resources whose plan or whose counterpart is another now.
 async fn stale(
     connection: &mut PgConnection,
     record: &db::records::Record,
     planned: &Planned,
 ) -> Result<ApiError, ApiError> {
-    let before = super::records::all_items(connection, record.id).await?;
+    let before = planning::all_items(connection, record.id).await?;
     let mut now: Vec<Item> = Vec::with_capacity(before.len());
     for chunk in &planned.items {
         now.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| db::DbError::Corrupt("item"))?);

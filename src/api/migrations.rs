@@ -1,21 +1,24 @@
 //! Online migrations.
 
+use std::collections::HashSet;
+
 use axum::extract::State;
+use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::records::NewRecord;
+use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, jobs};
-use crate::domain::record::RecordKind;
+use crate::domain::record::{RecordKind, RecordStatus, Transfer};
 use crate::planning;
-use crate::wire::record::Record;
-use crate::wire::selection::MigrationRequest;
+use crate::wire::record::{PlanRequest, Record};
+use crate::wire::selection::{ConfirmRequest, MigrationRequest};
 
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::JsonBody;
+use super::extract::{JsonBody, MaybeJson, Path};
 use super::idempotency::Once;
-use super::records::{Accepted, find};
+use super::records::{Accepted, find, lock};
 use super::selections;
 
 /// Starts an online migration: one record here, one import record at the target.
@@ -25,10 +28,8 @@ pub async fn create(
     once: Once,
     JsonBody(request): JsonBody<MigrationRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
-    for (field, asked) in [("confirm", request.confirm), ("carry_secrets", request.carry_secrets)] {
-        if asked {
-            return Err(ApiError::field(field, "is not supported by this version"));
-        }
+    if request.carry_secrets {
+        return Err(ApiError::field("carry_secrets", "is not supported by this version"));
     }
     let name = match &request.name {
         Some(name) => selections::package_name(Some(name))?,
@@ -51,6 +52,7 @@ pub async fn create(
         options: serde_json::json!({
             "export_upstream": request.export_upstream,
             "plan": plan,
+            "confirm": request.confirm,
             "own_only": !caller.sees_all(),
         }),
         roots: serde_json::json!(roots),
@@ -58,6 +60,57 @@ pub async fn create(
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;
+    jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    accepted.keep(&once, &mut transaction, None).await?;
+    transaction.commit().await?;
+    Ok(accepted)
+}
+
+/// Goes on with a migration whose plan was shown: as it is, or with other resolutions.
+pub async fn confirm(
+    State(app): State<Shared>,
+    caller: Caller,
+    once: Once,
+    Path(id): Path<Uuid>,
+    MaybeJson(request): MaybeJson<ConfirmRequest>,
+) -> Result<Accepted<Record>, ApiError> {
+    let request = request.unwrap_or_default();
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = lock(&mut transaction, &caller, id).await?;
+    if record.kind()? != RecordKind::Online {
+        return Err(ApiError::not_found("migration"));
+    }
+    record.status()?.confirmable("confirmed")?;
+    if request.plan_digest.is_some() && request.plan_digest != record.plan_digest {
+        let detail = "The plan is another one now. Look at it again, then confirm with its plan_digest.";
+        return Err(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail));
+    }
+    let mut options = record.options.clone();
+    if !request.resolutions.is_empty() {
+        let changed = PlanRequest { resolutions: request.resolutions.clone(), ..PlanRequest::default() };
+        planning::options(&changed).map_err(|(field, message)| ApiError::field(&field, message))?;
+        let items = planning::all_items(&mut transaction, id).await?;
+        let known: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
+        for (resource_id, resolution) in &request.resolutions {
+            if !known.contains(resource_id.as_str()) {
+                let field = format!("resolutions.{resource_id}");
+                return Err(ApiError::field(&field, "names a resource that is not in the package"));
+            }
+            options["plan"]["resolutions"][resource_id] = serde_json::json!(resolution);
+        }
+    }
+    // The digest is of the plan that was shown: other resolutions make another one.
+    let plan_digest = request.plan_digest.filter(|_| request.resolutions.is_empty());
+    let change = Change {
+        status: Some(RecordStatus::Queued),
+        options: Some(options),
+        error: Some(None),
+        transfer: Some(Transfer { confirmed: true, plan_digest, ..record.transfer()? }),
+        ..Change::default()
+    };
+    db::records::update(&mut transaction, id, change).await?;
     jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;

@@ -5,13 +5,16 @@ mod auth;
 mod domains;
 mod environment;
 mod error;
+mod events;
 mod exports;
 mod extract;
 mod idempotency;
 mod imports;
+mod lacking;
 mod migrations;
 mod packages;
 mod pieces;
+mod record_actions;
 mod records;
 mod resource_writes;
 mod resources;
@@ -102,6 +105,8 @@ fn routes() -> Vec<Route> {
             ],
         ),
         on("/api/v1/imports", [may(P::MigrationImport, post(imports::create))]),
+        on("/api/v1/imports/lacking", [may(P::MigrationImport, post(lacking::lacking))]),
+        on("/api/v1/imports/{id}/package", [may(P::MigrationImport, put(imports::replace_package))]),
         on("/api/v1/imports/{id}/plan", [may(P::MigrationImport, put(imports::plan))]),
         on("/api/v1/imports/{id}/execute", [may(P::MigrationImport, post(imports::execute))]),
         on(
@@ -118,8 +123,12 @@ fn routes() -> Vec<Route> {
         ),
         on("/api/v1/targets/{id}/check", [may(P::MigrationOnline, post(targets::check))]),
         on("/api/v1/migrations", [may(P::MigrationOnline, post(migrations::create))]),
+        on("/api/v1/migrations/{id}/confirm", [may(P::MigrationOnline, post(migrations::confirm))]),
         on("/api/v1/records", [signed_in(get(records::list))]),
         on("/api/v1/records/{id}", [signed_in(get(records::show))]),
+        on("/api/v1/records/{id}/events", [signed_in(get(events::events))]),
+        on("/api/v1/records/{id}/cancel", [signed_in(post(record_actions::cancel))]),
+        on("/api/v1/records/{id}/retry", [signed_in(post(record_actions::retry))]),
         on("/api/v1/records/{id}/items", [signed_in(get(records::items))]),
         on("/api/v1/users", [may(P::DomainManage, get(users::list)), may(P::DomainManage, post(users::create))]),
         on(

@@ -2,10 +2,10 @@
 
 use axum::extract::{FromRequest, Multipart, Request};
 use futures_util::TryStreamExt;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::domain::resource::Hash;
+use crate::wire::import::FromUpload;
 
 use super::Shared;
 use super::attachments::{receive, whole};
@@ -29,12 +29,6 @@ pub(super) enum Brought {
     Import(Uuid),
 }
 
-/// What names an upload in the place of a package.
-#[derive(Deserialize)]
-struct FromUpload {
-    upload_id: Uuid,
-}
-
 /// Receives it.
 pub(super) async fn brought(app: &Shared, caller: &Caller, request: Request) -> Result<Brought, ApiError> {
     let limit = app.config.limits.max_package_bytes;
@@ -54,7 +48,7 @@ pub(super) async fn brought(app: &Shared, caller: &Caller, request: Request) -> 
 }
 
 /// Brings the pieces of an upload together.
-async fn uploaded(app: &Shared, caller: &Caller, id: Uuid) -> Result<Brought, ApiError> {
+pub(super) async fn uploaded(app: &Shared, caller: &Caller, id: Uuid) -> Result<Brought, ApiError> {
     let (upload, body) = content(app, caller, id).await?;
     if let Some(record_id) = upload.record_id {
         return Ok(Brought::Import(record_id));

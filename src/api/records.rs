@@ -182,16 +182,6 @@ pub async fn items(
     Ok(Json(List { items: found.into_iter().map(|(_, item)| item).collect(), next_cursor }))
 }
 
-/// All items of a record.
-pub(super) async fn all_items(connection: &mut PgConnection, id: Uuid) -> Result<Vec<Item>, ApiError> {
-    let chunks = record_items::chunks(connection, id, 0, (None, None, None), i64::MAX).await?;
-    let mut items = Vec::new();
-    for chunk in chunks {
-        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
-    }
-    Ok(items)
-}
-
 /// A record as clients see it.
 pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
     fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, DbError> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::db::{Acquire, PgConnection, targets as rows};
 use crate::domain::resource::parse_name;
-use crate::remote::{Allowed, Remote, RemoteError};
+use crate::remote::{Allowed, RemoteError};
 use crate::wire::List;
 use crate::wire::environment::Environment;
 use crate::wire::record::RecordError;
@@ -176,17 +176,7 @@ pub async fn check(
 }
 
 async fn ask(app: &Shared, target: &rows::Target) -> Result<(Environment, Whoami), RemoteError> {
-    let wrong = |message: String| RemoteError {
-        code: "target_refused".to_owned(),
-        message,
-        hint: "Correct the target in the settings.".to_owned(),
-        transient: false,
-    };
-    let allowed = Allowed(app.config.security.allowed_targets.clone());
-    let url = allowed.check(&target.url).map_err(|reason| wrong(format!("The target's address {reason}.")))?;
-    let token = app.sealer.open(&format!("target/{}", target.id), &target.token);
-    let token = token.map_err(|_| wrong("The target's token cannot be opened.".to_owned()))?;
-    let remote = Remote::new(url, &String::from_utf8_lossy(&token))?;
+    let remote = app.remote(target)?;
     Ok((remote.environment().await?, remote.whoami().await?))
 }
 

@@ -59,12 +59,12 @@ pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32
     .await?;
     let claimed = sqlx::query!(
         r#"with next as (
-            select id from jobs j
-            where kind = $1 and ((state = 'queued' and run_at <= clock_timestamp())
-                or (state = 'running' and lease_until < clock_timestamp()))
-              and (kind <> 'execute' or not exists (
+            select j.id from jobs j join records r on r.id = j.record_id
+            where j.kind = $1 and ((j.state = 'queued' and j.run_at <= clock_timestamp())
+                or (j.state = 'running' and j.lease_until < clock_timestamp()))
+              and (j.kind <> 'execute' or not exists (
                 select from jobs o where o.domain_id = j.domain_id and o.kind = 'execute' and o.state = 'running' and o.id <> j.id))
-            order by id limit 1 for update skip locked
+            order by j.id limit 1 for update skip locked
          )
          update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
             lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -153,15 +153,55 @@ pub async fn end(connection: &mut PgConnection, job: &Job) -> Result<(), DbError
 /// # Errors
 /// [`DbError::Fenced`] when another worker has the job.
 pub async fn release(connection: &mut PgConnection, job: &Job, after_seconds: f64) -> Result<(), DbError> {
+    // What is handed back at once was not this run's fault: it does not count.
     let done = sqlx::query!(
         "update jobs set state = 'queued', lease_until = null, backend_pid = null, backend_start = null,
-            run_at = clock_timestamp() + make_interval(secs => $3)
+            run_at = clock_timestamp() + make_interval(secs => $3), max_runs = max_runs + case when $3 = 0 then 1 else 0 end
          where id = $1 and run_no = $2 and state = 'running'",
         job.id,
         job.run_no,
         after_seconds
     );
     fenced(done.execute(connection).await?.rows_affected())
+}
+
+/// Notes that what the job waits for does not answer, or that it does again; returns for how many seconds it
+/// has not.
+///
+/// # Errors
+/// [`DbError::Fenced`] when another worker has the job.
+pub async fn failing(connection: &mut PgConnection, job: &Job, failing: bool) -> Result<f64, DbError> {
+    let noted = sqlx::query_scalar!(
+        r#"update jobs set failing_since = case when $3 then coalesce(failing_since, clock_timestamp()) end
+           where id = $1 and run_no = $2 and state = 'running'
+           returning coalesce(extract(epoch from clock_timestamp() - failing_since), 0)::float8 as "seconds!""#,
+        job.id,
+        job.run_no,
+        failing
+    );
+    noted.fetch_optional(connection).await?.ok_or(DbError::Fenced)
+}
+
+/// Ends what is being done for a record, whoever does it: his backend is ended, his writes are fenced off.
+///
+/// # Errors
+/// The database fails.
+pub async fn stop(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
+    let stopped = sqlx::query!(
+        "update jobs set state = 'failed', lease_until = null where record_id = $1 and state in ('queued', 'running')
+         returning backend_pid, backend_start",
+        record_id
+    );
+    for worker in stopped.fetch_all(&mut *connection).await? {
+        sqlx::query!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start = $2",
+            worker.backend_pid,
+            worker.backend_start
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// The run is at the cap of starts: it must fail rather than repeat for ever.
@@ -182,11 +222,32 @@ pub async fn open_count(connection: &mut PgConnection) -> Result<i64, DbError> {
     Ok(found.fetch_one(connection).await?)
 }
 
+/// Forgets jobs that ended more than so many days ago.
+///
+/// # Errors
+/// The database fails.
+pub async fn forget(connection: &mut PgConnection, days: u32) -> Result<u64, DbError> {
+    let done = sqlx::query!(
+        "delete from jobs where state in ('done', 'failed') and created_at < clock_timestamp() - make_interval(days => $1)",
+        days as i32
+    );
+    Ok(done.execute(connection).await?.rows_affected())
+}
+
 fn fenced(rows: u64) -> Result<(), DbError> {
     if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }
 }
 
-/// Hears, on a connection of its own, when jobs were queued or ended.
+/// What a server hears from its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Jobs were queued, or have ended.
+    Jobs,
+    /// A record was made or changed.
+    Record(Uuid),
+}
+
+/// Hears, on a connection of its own, what happens to jobs and records, whichever replica does it.
 pub struct Wake(PgListener);
 
 impl Wake {
@@ -196,7 +257,7 @@ impl Wake {
         let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
         let own = options.connect_lazy_with((*pool.connect_options()).clone());
         let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen("ferry_jobs").await?;
+        listener.listen_all(["ferry_jobs", "ferry_records"]).await?;
         Ok(Self(listener))
     }
 
@@ -204,8 +265,8 @@ impl Wake {
     ///
     /// # Errors
     /// The connection is lost for good.
-    pub async fn heard(&mut self) -> Result<(), DbError> {
-        self.0.recv().await?;
-        Ok(())
+    pub async fn heard(&mut self) -> Result<Notice, DbError> {
+        let notice = self.0.recv().await?;
+        Ok(notice.payload().parse().map_or(Notice::Jobs, Notice::Record))
     }
 }

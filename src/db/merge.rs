@@ -138,10 +138,11 @@ pub async fn check_constraints(connection: &mut PgConnection) -> Result<(), DbEr
 /// The database fails.
 pub async fn bases(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
     sqlx::query(
-        "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, record_id)
-         select $1, $2, source_id, target_id, source_hash, result_hash, remapping, $3 from staged_bases
+        "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, record_id)
+         select $1, $2, source_id, target_id, source_hash, result_hash, remapping, entry, $3 from staged_bases
          on conflict (domain_id, source_id, target_id, source_environment) do update set source_hash = excluded.source_hash,
-            result_hash = excluded.result_hash, remapping = excluded.remapping, record_id = excluded.record_id
+            result_hash = excluded.result_hash, remapping = excluded.remapping, entry = excluded.entry,
+            record_id = excluded.record_id
          where (import_bases.source_hash, import_bases.result_hash, import_bases.remapping)
             is distinct from (excluded.source_hash, excluded.result_hash, excluded.remapping)",
     )

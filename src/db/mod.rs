@@ -2,6 +2,7 @@
 
 pub mod attachments;
 pub mod closure;
+pub mod contents;
 pub mod copy;
 pub mod derive;
 pub mod domains;

@@ -1,5 +1,7 @@
 //! Records: one row per export, import or online migration.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
@@ -7,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Counts;
-use crate::domain::record::{Phase, RecordKind, RecordStatus};
+use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
 
 use super::DbError;
 
@@ -60,6 +62,8 @@ pub struct Record {
     pub source_environment: Option<String>,
     /// The import record at the target.
     pub remote_record_id: Option<Uuid>,
+    /// [`Transfer`].
+    pub transfer: Value,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.
@@ -71,7 +75,7 @@ pub struct Record {
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
     r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.checklist, r.package, r.package_key, \
-    r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.created_at, r.started_at, \
+    r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
 impl Record {
@@ -81,6 +85,14 @@ impl Record {
     /// The row holds another word.
     pub fn kind(&self) -> Result<RecordKind, DbError> {
         RecordKind::parse(&self.kind).ok_or(DbError::Corrupt("record kind"))
+    }
+
+    /// What it needs to go on.
+    ///
+    /// # Errors
+    /// The row holds something else.
+    pub fn transfer(&self) -> Result<Transfer, DbError> {
+        serde_json::from_value(self.transfer.clone()).map_err(|_| DbError::Corrupt("transfer"))
     }
 
     /// Where it stands.
@@ -266,6 +278,8 @@ pub struct Change {
     pub source_environment: Option<String>,
     /// The record at the target.
     pub remote_record_id: Option<Uuid>,
+    /// What it needs to go on.
+    pub transfer: Option<Transfer>,
     /// Its name.
     pub name: Option<String>,
 }
@@ -298,10 +312,12 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         "plan_digest" = change.plan_digest,
         "source_environment" = change.source_environment,
         "remote_record_id" = change.remote_record_id,
+        "transfer" = change.transfer.map(|transfer| serde_json::json!(transfer)),
         "name" = change.name,
     );
-    if change.status.is_some_and(RecordStatus::is_final) {
-        query.push(", finished_at = clock_timestamp()");
+    if let Some(status) = change.status {
+        // Only what is tried again goes back.
+        query.push(if status.is_final() { ", finished_at = clock_timestamp()" } else { ", finished_at = null" });
     }
     if change.status == Some(RecordStatus::Running) {
         query.push(", started_at = coalesce(started_at, clock_timestamp())");
@@ -309,4 +325,30 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
     query.push(" where id = ").push_bind(id);
     query.build().execute(connection).await?;
     Ok(())
+}
+
+/// Lets go of the packages of some records that ended more than so many days ago; returns where they rest.
+///
+/// # Errors
+/// The database fails.
+pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result<Vec<String>, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"with old as (
+            select id, package_key from records
+            where package_key is not null and finished_at < clock_timestamp() - make_interval(days => $1)
+            limit 100 for update skip locked
+         )
+         update records r set package_key = null from old where r.id = old.id returning old.package_key as "key!""#,
+        days as i32
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Which of some keys are those of a record's package.
+///
+/// # Errors
+/// The database fails.
+pub async fn known_packages(connection: &mut PgConnection, keys: &[String]) -> Result<HashSet<String>, DbError> {
+    let found = sqlx::query_scalar!(r#"select package_key as "key!" from records where package_key = any($1)"#, keys);
+    Ok(found.fetch_all(connection).await?.into_iter().collect())
 }

@@ -32,7 +32,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
         ) on commit delete rows;
         create temporary table if not exists staged_bases (
             source_id text collate "C" not null, target_id text collate "C" not null, source_hash bytea not null,
-            result_hash bytea not null, remapping text not null
+            result_hash bytea not null, remapping text not null, entry text
         ) on commit delete rows;
         "#,
     )

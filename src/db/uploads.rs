@@ -1,5 +1,7 @@
 //! Uploads in pieces: how far each is, and where its pieces rest in the store.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -149,4 +151,13 @@ pub async fn over(connection: &mut PgConnection) -> Result<Vec<(Uuid, bool)>, Db
            order by expires_at limit 100"#
     );
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.expired)).collect())
+}
+
+/// Which of some uploads there are.
+///
+/// # Errors
+/// The database fails.
+pub async fn alive(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, DbError> {
+    let found = sqlx::query_scalar!("select id from uploads where id = any($1)", ids);
+    Ok(found.fetch_all(connection).await?.into_iter().collect())
 }

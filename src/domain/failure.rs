@@ -76,6 +76,17 @@ pub fn feature_disabled(label: &str) -> Failure {
     )
 }
 
+/// Package: contents were left out that the target does not have, or not any more.
+pub fn package_incomplete(count: usize) -> Failure {
+    Failure::new(
+        "package_incomplete",
+        format!(
+            "The package leaves out the contents of {count} resources, and this environment does not have them as they were."
+        ),
+        "Migrate again: what is missing is sent then. By hand, export and import a whole package.",
+    )
+}
+
 /// Package: the target's licence has no room for the new resources of a type.
 pub fn license_limit_exceeded(labels: &str) -> Failure {
     Failure::new(

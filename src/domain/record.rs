@@ -38,6 +38,25 @@ pub enum RecordStatus {
     RolledBack,
 }
 
+/// What a record needs to go on after any interruption, besides its package and the record at the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Transfer {
+    /// The upload at the target.
+    pub upload_id: Option<String>,
+    /// Contents are left out that the target is thought to have.
+    pub thin: bool,
+    /// Nothing may be left out any more.
+    pub whole: bool,
+    /// Its plan was shown and confirmed.
+    pub confirmed: bool,
+    /// The plan that was confirmed.
+    pub plan_digest: Option<String>,
+    /// It was executed, and is tried again: an import goes on without a word, a migration has its target try
+    /// again.
+    pub again: bool,
+}
+
 /// What a running record is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +137,25 @@ impl RecordStatus {
     /// Unless it awaits confirmation.
     pub fn confirmable(self, attempt: &'static str) -> Result<(), WrongState> {
         if self == Self::AwaitingConfirmation { Ok(()) } else { Err(WrongState { status: self, attempt }) }
+    }
+
+    /// It may be cancelled.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cancellable(self) -> Result<(), WrongState> {
+        if self.is_final() { Err(WrongState { status: self, attempt: "cancelled" }) } else { Ok(()) }
+    }
+
+    /// It may be tried again.
+    ///
+    /// # Errors
+    /// It has not ended, or there is nothing left to do.
+    pub fn retryable(self) -> Result<(), WrongState> {
+        match self {
+            Self::Failed | Self::PartiallySucceeded | Self::Cancelled => Ok(()),
+            _ => Err(WrongState { status: self, attempt: "tried again" }),
+        }
     }
 
     /// How an executed import ends: `skip`ped and mapped items have no say.

@@ -9,7 +9,7 @@ use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
-use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::record::{Phase, RecordStatus, Transfer};
 use crate::planning::{self, Planning};
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
@@ -66,6 +66,12 @@ impl Attempt<'_> {
             db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
         }
         let planning = Arc::new(self.plan(&mut transaction, None).await?);
+        if !planning.plan.lacking.is_empty() {
+            // The target moved since: what was left out as it had it must be sent now.
+            self.give_back(&mut transaction, &planning).await?;
+            transaction.commit().await?;
+            return Ok(true);
+        }
         let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
         if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
             self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
@@ -138,6 +144,16 @@ impl Attempt<'_> {
         }
     }
 
+    /// Has the record wait for the contents that it lacks.
+    async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
+        let (change, items) = planning.preview(self.entries)?;
+        let change =
+            Change { status: Some(RecordStatus::AwaitingConfirmation), phase: Some(Phase::Planning), ..change };
+        db::record_items::replace(connection, self.record.id, &items).await?;
+        db::records::update(connection, self.record.id, change).await?;
+        Ok(db::jobs::end(connection, &self.context.job).await?)
+    }
+
     /// Items, counts and state, in the same transaction; the fence is its last statement.
     async fn finish(
         &self,
@@ -158,6 +174,7 @@ impl Attempt<'_> {
             error: Some(error(planning, applied, &items).map(|error| serde_json::json!(error))),
             warnings: Some(planning.plan.warnings.clone()),
             checklist: Some(serde_json::json!(outcome.checklist)),
+            transfer: Some(Transfer::default()),
             ..Change::default()
         };
         db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;

@@ -14,8 +14,8 @@ use crate::planning;
 use crate::store::package_key;
 use crate::wire::record::{Item, PackageInfo};
 
-use super::pack;
-use super::{Context, JobError, blocking};
+use super::courier::Courier;
+use super::{Context, JobError, blocking, negotiate, pack};
 
 /// What an export, or the export of a migration, keeps in its record's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) struct ExportOptions {
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
-    let exported = make(&context, &record).await?;
+    let exported = make(&context, &record, None).await?;
     let mut connection = context.app.pool.acquire().await?;
     let mut transaction = db::Acquire::begin(&mut *connection).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| item(node, Status::Succeeded)).collect();
@@ -58,8 +58,9 @@ pub(super) struct Exported {
     pub(super) change: Change,
 }
 
-/// Resolves, packs and stores, seeing one state of the catalogue throughout.
-pub(super) async fn make(context: &Context, record: &Record) -> Result<Exported, JobError> {
+/// Resolves, packs and stores, seeing one state of the catalogue throughout; for a target, without what that
+/// has already.
+pub(super) async fn make(context: &Context, record: &Record, target: Option<&Courier>) -> Result<Exported, JobError> {
     let options: ExportOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
         JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
     })?;
@@ -80,11 +81,16 @@ pub(super) async fn make(context: &Context, record: &Record) -> Result<Exported,
             "Ask for access, or leave out what needs them.",
         ));
     }
-    let total = resolved.nodes.len() as u64;
-    context
-        .note(Change { phase: Some(Phase::Packing), progress: Some((0, total, "resources")), ..Change::default() })
-        .await?;
-    let packed = pack::pack(context, &mut connection, record, options.export_upstream, roots, &resolved).await?;
+    let prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
+    let leave_out = match target {
+        Some(target) => negotiate::ask(target, &prepared).await?,
+        None => None,
+    };
+    let total = leave_out.as_ref().map_or(resolved.nodes.len(), |out| out.lacking.len()) as u64;
+    let progress = Some((0, total, "resources"));
+    context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
+    let selection = (roots, options.export_upstream);
+    let packed = pack::write(context, &mut connection, record, selection, &resolved, prepared, leave_out).await?;
     db::exports::end_snapshot(&mut connection).await?;
     let change = keep(context, record, packed, &resolved).await?;
     Ok(Exported { resolved, change })

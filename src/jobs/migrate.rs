@@ -1,5 +1,5 @@
-//! Online migrations: the export's own function here, its package posted to the target's ordinary import,
-//! executed there, and the outcome mirrored here.
+//! Online migrations: the export's own function here, its package brought to the target's ordinary import,
+//! executed there, and the outcome mirrored here. Each step looks first at how far an earlier run came.
 
 use std::time::Duration;
 
@@ -7,188 +7,319 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::records::{Change, Record};
-use crate::db::{self, Acquire};
-use crate::domain::outcome::Status;
-use crate::domain::record::{Phase, RecordStatus};
+use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::outcome::{Counts, Status};
+use crate::domain::record::{Phase, RecordStatus, Transfer};
 use crate::planning;
-use crate::remote::{Allowed, Remote, RemoteError};
+use crate::remote::RemoteError;
 use crate::wire;
-use crate::wire::record::{Item, PlanRequest};
+use crate::wire::record::{Item, PlanRequest, RecordError};
 
-use super::export;
-use super::{Context, JobError};
+use super::courier::Courier;
+use super::{Context, JobError, deliver, export};
 
 /// What an online migration keeps in its record's options, besides those of its export.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct MigrationOptions {
+pub(super) struct MigrationOptions {
     /// How to import at the target.
-    plan: PlanRequest,
+    pub(super) plan: PlanRequest,
+    /// The target's plan is shown first.
+    #[serde(default)]
+    confirm: bool,
 }
 
-/// An unreachable target is tried again for so long.
-const DEADLINE: Duration = Duration::from_secs(600);
-/// Longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+impl MigrationOptions {
+    pub(super) fn of(record: &Record) -> Result<Self, JobError> {
+        serde_json::from_value(record.options.clone()).map_err(|_| {
+            JobError::fail("invalid_field", "The migration's options cannot be read.", "Start the migration again.")
+        })
+    }
+}
+
+/// How often contents that the target turns out to lack are sent after all.
+const SENDINGS: usize = 3;
 
 /// Does an online migration, from where an earlier run left it.
 ///
 /// # Errors
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
-    let mut record = context.record().await?;
-    let options: MigrationOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
-        JobError::fail("invalid_field", "The migration's options cannot be read.", "Start the migration again.")
-    })?;
+    let record = context.record().await?;
+    let courier = Courier::of(&context, &record).await?;
     if record.package_key.is_none() {
-        pack(&context, &mut record).await?;
+        pack(&courier, &record, record.transfer()?).await?;
     }
-    let remote = connect(&context, &record).await?;
     let there = match record.remote_record_id {
         Some(there) => there,
-        None => upload(&context, &remote, &record).await?,
+        None => send(&courier).await?,
     };
-    context.phase(Phase::Planning).await?;
-    let parsed = wait(&remote, there, |status| status != "queued" && status != "running").await?;
-    if parsed.status == "awaiting_confirmation" {
-        context.phase(Phase::Applying).await?;
-        retry(|| execute(&remote, there, &options.plan)).await?;
+    again(&courier, there).await?;
+    let mut sendings = 0;
+    loop {
+        let found = follow(&courier, there).await?;
+        if found.status != "awaiting_confirmation" {
+            return mirror(&courier, &found).await;
+        }
+        let next = match lacks(found.error.as_ref()) {
+            true => Next::Send,
+            false => confirmed_or_shown(&courier, there).await?,
+        };
+        match next {
+            Next::Follow => {}
+            Next::Shown => return Ok(()),
+            Next::Send if sendings < SENDINGS => {
+                sendings += 1;
+                send_whole(&courier, there).await?;
+            }
+            Next::Send => {
+                return Err(JobError::fail(
+                    "package_incomplete",
+                    "The target says again and again that the package is incomplete.",
+                    "Look at the import's record at the target.",
+                ));
+            }
+        }
     }
-    let ended =
-        wait(&remote, there, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation")).await?;
-    mirror(&context, &remote, &ended).await
 }
 
-/// Exports as an export would, and keeps package and items in this record.
-async fn pack(context: &Context, record: &mut Record) -> Result<(), JobError> {
-    let exported = export::make(context, record).await?;
-    record.package_key = exported.change.package_key.clone();
+/// What is to be done about an import that awaits confirmation at the target.
+enum Next {
+    /// It goes on.
+    Follow,
+    /// Its plan is shown here, and this job has ended.
+    Shown,
+    /// It lacks contents.
+    Send,
+}
+
+fn lacks(error: Option<&RecordError>) -> bool {
+    error.is_some_and(|error| error.code == "package_incomplete")
+}
+
+/// Exports as an export would, without what the target has, and keeps package and items in this record.
+async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
+    let exported = export::make(&courier.context, record, Some(courier)).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
+    let change = Change { transfer: Some(Transfer { upload_id: None, ..transfer }), ..exported.change };
+    write(&courier.context, &items, change).await
+}
+
+/// Replaces the items and changes the record.
+async fn write(context: &Context, items: &[Item], change: Change) -> Result<(), JobError> {
     let mut connection = context.app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
-    db::records::update(&mut transaction, record.id, exported.change).await?;
+    db::record_items::replace(&mut transaction, context.record_id(), &planning::chunks(items)?).await?;
+    db::records::update(&mut transaction, context.record_id(), change).await?;
     db::jobs::fence(&mut transaction, &context.job).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-async fn connect(context: &Context, record: &Record) -> Result<Remote, JobError> {
-    let gone = || {
-        JobError::fail(
-            "target_refused",
-            "The target was removed from the settings.",
-            "Choose another target and migrate again.",
-        )
-    };
-    let mut connection = context.app.pool.acquire().await?;
-    let id = record.target_id.ok_or_else(gone)?;
-    let target = db::targets::by_id(&mut connection, record.domain_id, id).await?.ok_or_else(gone)?;
-    let allowed = Allowed(context.app.config.security.allowed_targets.clone());
-    let url = allowed.check(&target.url).map_err(|reason| {
-        JobError::fail(
-            "target_refused",
-            format!("The target's address {reason}."),
-            "Correct the target's address in the settings.",
-        )
-    })?;
-    let token = context.app.sealer.open(&format!("target/{id}"), &target.token);
-    let token = token.map_err(|error| JobError::Retry(error.to_string()))?;
-    let token = std::str::from_utf8(&token).map_err(|_| JobError::Retry("the token cannot be read".to_owned()))?;
-    Ok(Remote::new(url, token)?)
-}
-
-/// Posts the package and keeps the ID of the import record there.
-async fn upload(context: &Context, remote: &Remote, record: &Record) -> Result<Uuid, JobError> {
-    context.phase(Phase::Uploading).await?;
-    let key = record.package_key.clone().unwrap_or_default();
-    let path = context.app.store.local_path(&key);
-    let there = retry(|| remote.import(&path, record.id)).await?;
-    context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await?;
-    Ok(there.id)
-}
-
-/// Executes there; where the answer is lost or the record has moved on, its state says whether that was done.
-async fn execute(remote: &Remote, there: Uuid, plan: &PlanRequest) -> Result<(), RemoteError> {
-    let Err(error) = remote.execute(there, plan).await else { return Ok(()) };
-    match remote.record(there).await {
-        Ok(record) if record.status != "awaiting_confirmation" => Ok(()),
-        _ => Err(error),
-    }
-}
-
-/// Asks for the record there until it is in a wanted state, ever less often.
-async fn wait(remote: &Remote, id: Uuid, wanted: impl Fn(&str) -> bool) -> Result<wire::record::Record, JobError> {
-    let mut pause = Duration::from_millis(10);
-    loop {
-        let record = retry(|| remote.record(id)).await?;
-        if wanted(&record.status) {
-            return Ok(record);
+/// Brings the package to the target and makes the import of it there: one, however often this is tried.
+async fn send(courier: &Courier) -> Result<Uuid, JobError> {
+    let context = &courier.context;
+    let record = context.record().await?;
+    let upload = deliver::upload(courier, &record).await?;
+    let key = record.id.to_string();
+    let there = context.waiting(courier.tried(|| courier.remote.import(&upload, &key))).await??;
+    let noted = context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await;
+    if matches!(noted, Err(JobError::Fenced)) {
+        // Cancelled meanwhile, or taken over by one who gets the same answer: where it was cancelled nobody
+        // else knows of the import.
+        let record = context.record().await?;
+        if record.status()? == RecordStatus::Cancelled {
+            let _ = courier.remote.cancel(there.id).await;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+    }
+    noted.map(|()| there.id)
+}
+
+/// Packs and sends all contents to an import that lacks some.
+async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
+    let context = &courier.context;
+    let record = context.record().await?;
+    let transfer = record.transfer()?;
+    if !transfer.whole {
+        let transfer = Transfer { whole: true, upload_id: None, ..transfer };
+        context.note(Change { transfer: Some(transfer.clone()), ..Change::default() }).await?;
+        pack(courier, &record, transfer).await?;
+    }
+    let upload = deliver::upload(courier, &context.record().await?).await?;
+    match context.waiting(courier.tried(|| courier.remote.replace_package(there, &upload))).await? {
+        Ok(_) => Ok(()),
+        // An earlier try arrived after all.
+        Err(error) if error.is("wrong_state") => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Repeats what failed in passing, until the deadline.
-async fn retry<T, F: Future<Output = Result<T, RemoteError>>>(mut call: impl FnMut() -> F) -> Result<T, JobError> {
-    let begun = tokio::time::Instant::now();
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match call().await {
-            Ok(done) => return Ok(done),
-            Err(error) if error.transient && begun.elapsed() < DEADLINE => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+/// Has the target try again what failed there, when this record is tried again.
+async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
+    let transfer = courier.context.record().await?.transfer()?;
+    if !transfer.again {
+        return Ok(());
+    }
+    match courier.context.waiting(courier.tried(|| courier.remote.retry(there))).await? {
+        Ok(_) => {}
+        // It has not ended there, or it has succeeded.
+        Err(error) if error.is("wrong_state") => {}
+        Err(error) => return Err(error.into()),
+    }
+    let transfer = Transfer { again: false, ..transfer };
+    courier.context.note(Change { transfer: Some(transfer), ..Change::default() }).await
+}
+
+/// Asks for the record there until it waits or has ended, ever less often; says here what it is doing.
+async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, JobError> {
+    let context = &courier.context;
+    let following = async {
+        let mut pause = Duration::from_millis(10);
+        let mut told = None;
+        loop {
+            let found = courier.tried(|| courier.remote.record(there)).await??;
+            if found.status != "queued" && found.status != "running" {
+                return Ok(found);
             }
-            Err(error) => return Err(error.into()),
+            let unit = if found.progress.unit == "bytes" { "bytes" } else { "resources" };
+            let progress = (found.progress.done, found.progress.total, unit);
+            let phase = found.phase.as_deref().and_then(Phase::parse).unwrap_or(Phase::Planning);
+            if told != Some((phase, progress)) {
+                told = Some((phase, progress));
+                let change = Change { phase: Some(phase), progress: Some(progress), ..Change::default() };
+                context.note(change).await?;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        }
+    };
+    context.waiting(following).await
+}
+
+/// Executes the import there, or shows its plan here where that was asked for and is not confirmed yet.
+async fn confirmed_or_shown(courier: &Courier, there: Uuid) -> Result<Next, JobError> {
+    let context = &courier.context;
+    let record = context.record().await?;
+    let (options, transfer) = (MigrationOptions::of(&record)?, record.transfer()?);
+    if options.confirm && !transfer.confirmed {
+        return show(courier, there, &options.plan, None).await;
+    }
+    // From here on the target may write: a cancel has to ask it.
+    context.phase(Phase::Applying).await?;
+    let plan = PlanRequest { plan_digest: transfer.plan_digest, ..options.plan };
+    match context.waiting(courier.tried(|| courier.remote.execute(there, &plan))).await? {
+        Ok(_) => Ok(Next::Follow),
+        // An earlier try arrived after all.
+        Err(error) if error.is("wrong_state") => Ok(Next::Follow),
+        Err(error) if error.is("package_incomplete") => Ok(Next::Send),
+        Err(error) if options.confirm && (error.is("plan_stale") || error.is("invalid_field")) => {
+            let code = error.answered.clone().unwrap_or_default();
+            let because =
+                RecordError { code, message: error.message, hint: "Look at the plan and confirm it again.".to_owned() };
+            show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(because)).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows the plan of the import there as this record's own, which then waits for the user.
+async fn show(
+    courier: &Courier,
+    there: Uuid,
+    plan: &PlanRequest,
+    because: Option<RecordError>,
+) -> Result<Next, JobError> {
+    let context = &courier.context;
+    let planned = match context.waiting(courier.tried(|| courier.remote.plan(there, plan))).await? {
+        Ok(planned) => planned,
+        Err(error) if error.is("wrong_state") => return Ok(Next::Follow),
+        // What was chosen does not fit the package or the target: the plan is shown as it was.
+        Err(error) if error.is("invalid_field") && because.is_some() => {
+            courier.tried(|| courier.remote.record(there)).await??
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if lacks(planned.error.as_ref()) {
+        return Ok(Next::Send);
+    }
+    let items = items(courier, there).await?;
+    let record = context.record().await?;
+    let total = items.len() as u64;
+    let change = Change {
+        status: Some(RecordStatus::AwaitingConfirmation),
+        phase: Some(Phase::Planning),
+        progress: Some((total, total, "resources")),
+        counts: Some(planned.counts),
+        error: Some(because.as_ref().or(planned.error.as_ref()).map(|error| serde_json::json!(error))),
+        plan_digest: planned.plan_digest.clone(),
+        transfer: Some(Transfer { confirmed: false, plan_digest: None, ..record.transfer()? }),
+        ..Change::default()
+    };
+    end(context, &items, change).await?;
+    Ok(Next::Shown)
+}
+
+/// All items of the import there.
+async fn items(courier: &Courier, there: Uuid) -> Result<Vec<Item>, JobError> {
+    let record = courier.context.record().await?;
+    let sent = record.package.as_ref().and_then(|package| package["resources"].as_u64()).unwrap_or_default();
+    let mut items: Vec<Item> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = courier.tried(|| courier.remote.items(there, cursor.as_deref())).await??;
+        items.extend(page.items);
+        if items.len() as u64 > sent {
+            let message = "The target reports more resources than were sent.";
+            return Err(
+                RemoteError::settings(message, "Check that the target's address is that of a Ferry server.").into()
+            );
+        }
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(items);
         }
     }
 }
 
 /// Ends this record as the one there ended, with its items.
-async fn mirror(context: &Context, remote: &Remote, ended: &wire::record::Record) -> Result<(), JobError> {
+async fn mirror(courier: &Courier, ended: &wire::record::Record) -> Result<(), JobError> {
+    let context = &courier.context;
     context.phase(Phase::Finishing).await?;
+    let items = context.waiting(items(courier, ended.id)).await?;
     let record = context.record().await?;
-    let sent = record.package.as_ref().and_then(|package| package["resources"].as_u64()).unwrap_or_default();
-    let mut items: Vec<Item> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = retry(|| remote.items(ended.id, cursor.as_deref())).await?;
-        items.extend(page.items);
-        if items.len() as u64 > sent {
-            return Err(JobError::fail(
-                "target_refused",
-                "The target reports more resources than were sent.",
-                "Check that the target's address is that of a Ferry server.",
-            ));
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
     let mut warnings = record.warnings;
     if let (Some(own), Some(theirs)) = (warnings.as_array_mut(), serde_json::json!(ended.warnings).as_array()) {
-        own.extend(theirs.iter().cloned());
+        let new: Vec<_> = theirs.iter().filter(|warning| !own.contains(warning)).cloned().collect();
+        own.extend(new);
     }
     let status = RecordStatus::parse(&ended.status).filter(|status| status.is_final()).unwrap_or(RecordStatus::Failed);
     let total = items.len() as u64;
-    let mut connection = context.app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    if !items.is_empty() {
-        db::record_items::replace(&mut transaction, context.record_id(), &planning::chunks(&items)?).await?;
-    }
+    let counts: Counts = if items.is_empty() { ended.counts } else { planning::counts(&items) };
     let change = Change {
         status: Some(status),
         progress: Some((total, total, "resources")),
-        counts: Some(ended.counts),
+        counts: Some(counts),
         error: Some(ended.error.as_ref().map(|error| serde_json::json!(error))),
         warnings: serde_json::from_value(warnings).ok(),
         checklist: Some(serde_json::json!(ended.checklist)),
         ..Change::default()
     };
+    end(context, &items, change).await
+}
+
+/// Writes what this job leaves behind, and ends it.
+async fn end(context: &Context, items: &[Item], change: Change) -> Result<(), JobError> {
+    let mut connection = context.app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    replace(&mut transaction, context.record_id(), items).await?;
     db::records::update(&mut transaction, context.record_id(), change).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+async fn replace(connection: &mut PgConnection, id: Uuid, items: &[Item]) -> Result<(), DbError> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    db::record_items::replace(connection, id, &planning::chunks(items)?).await
 }

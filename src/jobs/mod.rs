@@ -1,9 +1,14 @@
 //! The work behind the requests. Each kind is a function of the app and a claimed job; the runner
 //! knows none of them.
 
+pub mod clean;
+mod courier;
+mod deliver;
 pub mod execute;
 pub mod export;
+mod index;
 pub mod migrate;
+mod negotiate;
 mod pack;
 mod parse;
 pub mod rederive;
@@ -11,7 +16,9 @@ pub mod runner;
 mod stage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -117,6 +124,24 @@ pub struct Context {
     pub app: Arc<App>,
     /// The claimed job.
     pub job: Job,
+    /// Its place among the jobs of its kind that run at once.
+    slot: Slot,
+}
+
+/// A place among the jobs of a kind that run at once. One that waits for another environment gives it back
+/// meanwhile.
+#[derive(Clone)]
+struct Slot {
+    slots: Arc<Semaphore>,
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Slot {
+    /// Takes a free slot, when there is one.
+    async fn take(slots: &Arc<Semaphore>) -> Self {
+        let permit = slots.clone().acquire_owned().await.ok();
+        Self { slots: slots.clone(), held: Arc::new(Mutex::new(permit)) }
+    }
 }
 
 impl Context {
@@ -157,6 +182,26 @@ impl Context {
         db::jobs::end(&mut transaction, &self.job).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Does something that only waits, without a slot.
+    pub(crate) async fn waiting<T>(&self, wait: impl Future<Output = T>) -> T {
+        // One wait inside another gives nothing back twice.
+        let held = self.slot.held.lock().await.take();
+        let had = held.is_some();
+        drop(held);
+        let done = wait.await;
+        if had {
+            let again = self.slot.slots.clone().acquire_owned().await.ok();
+            *self.slot.held.lock().await = again;
+        }
+        done
+    }
+
+    /// Notes that the target does not answer, or that it does again; for how long it has not.
+    pub(crate) async fn failing(&self, failing: bool) -> Result<Duration, JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        Ok(Duration::from_secs_f64(db::jobs::failing(&mut connection, &self.job, failing).await?.max(0.0)))
     }
 
     /// The record's ID.

@@ -1,6 +1,6 @@
 //! Packing: compact rows into the index, definitions into shards, attachment bytes as they are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read};
 use std::path::Path;
@@ -17,9 +17,9 @@ use crate::db::closure::{Node, Resolved};
 use crate::db::exports::Named;
 use crate::db::records::{Change, Record};
 use crate::db::{self, PgConnection};
-use crate::domain::definition::{self, Reference, Target};
-use crate::domain::import_plan::Entry;
-use crate::domain::manifest::{FORMAT, IndexLine, Manifest, Origin, PRODUCT, ShardLine};
+use crate::domain::definition::{self, Reference};
+use crate::domain::import_plan::{Contents, Entry};
+use crate::domain::manifest::{FORMAT, IndexLine, Manifest, Origin, PRODUCT, ShardLine, Thin};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::type_file::Types;
 use crate::package::PackageError;
@@ -36,19 +36,56 @@ const AT_ONCE: usize = 2;
 
 type Zip = Writer<BufWriter<File>>;
 
+/// What is to be packed, in compact form: all that the index says.
+pub(super) struct Prepared {
+    /// In dependency order.
+    pub(super) entries: Arc<Vec<Entry>>,
+    /// The attachments that they name.
+    named: Vec<Named>,
+}
+
+/// Whose contents need not travel, as the target has them.
+pub(super) struct LeaveOut {
+    /// The target's ID.
+    pub(super) base: String,
+    /// What it lacks.
+    pub(super) lacking: HashSet<String>,
+    /// The attachment bytes that it lacks.
+    pub(super) attachments: HashSet<Hash>,
+}
+
+impl Prepared {
+    /// The attachments whose bytes are there.
+    pub(super) fn attachments(&self) -> HashSet<Hash> {
+        self.named.iter().filter_map(|named| Some(named.bytes?.0)).collect()
+    }
+}
+
+/// Reads what the index of a resolved export says.
+pub(super) async fn prepare(
+    app: &App,
+    connection: &mut PgConnection,
+    domain_id: i32,
+    resolved: &Resolved,
+) -> Result<Prepared, JobError> {
+    let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
+    let named = db::exports::attachments(connection, domain_id, &ids).await?;
+    let entries = entries(app, connection, domain_id, resolved, &named).await?;
+    Ok(Prepared { entries: Arc::new(entries), named })
+}
+
 /// Writes the package of a resolved export into a file of its own.
-pub(super) async fn pack(
+pub(super) async fn write(
     context: &Context,
     connection: &mut PgConnection,
     record: &Record,
-    export_upstream: bool,
-    roots: Vec<ResourceId>,
+    selection: (Vec<ResourceId>, bool),
     resolved: &Resolved,
+    prepared: Prepared,
+    leave_out: Option<LeaveOut>,
 ) -> Result<NamedTempFile, JobError> {
     let app = &context.app;
-    let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
-    let named = db::exports::attachments(connection, record.domain_id, &ids).await?;
-    let entries = entries(app, connection, record.domain_id, resolved, &named).await?;
+    let Prepared { entries, named } = prepared;
     let file = app.store.scratch_file()?;
     let output = file.reopen().map_err(PackageError::Io)?;
     let types = app.types.clone();
@@ -59,9 +96,20 @@ pub(super) async fn pack(
         Ok(Writer::begin(BufWriter::new(output), lines.map(|line| line.map_err(PackageError::Io)))?)
     })
     .await?;
-    zip = shards(context, connection, record.domain_id, resolved, &ids, zip).await?;
-    zip = attachments(app, named, zip).await?;
-    let manifest = Manifest { roots, export_upstream, ..manifest(app, record, resolved) };
+    let sent = |node: &&Node| leave_out.as_ref().is_none_or(|out| out.lacking.contains(node.id.as_str()));
+    let nodes: Vec<&Node> = resolved.nodes.iter().filter(sent).collect();
+    let ids: HashSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+    let bytes: BTreeMap<Hash, u64> = named
+        .iter()
+        .filter(|named| ids.contains(named.resource_id.as_str()))
+        .filter_map(|named| named.bytes)
+        .filter(|(hash, _)| leave_out.as_ref().is_none_or(|out| out.attachments.contains(hash)))
+        .collect();
+    zip = shards(context, connection, record.domain_id, &nodes, zip).await?;
+    zip = attachments(app, bytes, zip).await?;
+    let thin = leave_out.map(|out| Thin { base: out.base });
+    let (roots, export_upstream) = selection;
+    let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, resolved) };
     let app = app.clone();
     blocking(move || {
         let sign = |bytes: &[u8]| app.signer.sign(bytes);
@@ -103,6 +151,7 @@ async fn entries(
             children: row.children.into_iter().map(|(_, id)| (0, id)).collect(),
             attachments: attachments.remove(node.id.as_str()).unwrap_or_default(),
             invalid: None,
+            contents: Contents::Sent,
         })
     };
     Ok(resolved.nodes.iter().filter_map(entry).collect())
@@ -110,14 +159,7 @@ async fn entries(
 
 fn references(types: &Types, resolved: &Resolved, node: &Node) -> Vec<Reference> {
     let known = types.get(&node.kind).map_or(0, |kind| kind.rules.len());
-    let reference = |found: &db::graph::Found| {
-        let target = match (&found.to_id, &found.to_name) {
-            (Some(id), _) => Target::Id(ResourceId::parse(id).ok()?),
-            (None, Some(name)) => Target::Name(name.clone()),
-            (None, None) => return None,
-        };
-        ((found.rule as usize) < known).then_some(Reference { rule: found.rule as u16, target })
-    };
+    let reference = |found: &db::graph::Found| db::contents::reference(found).filter(|_| (found.rule as usize) < known);
     resolved
         .references
         .get(node.id.as_str())
@@ -129,15 +171,15 @@ async fn shards(
     context: &Context,
     connection: &mut PgConnection,
     domain_id: i32,
-    resolved: &Resolved,
-    ids: &[String],
+    nodes: &[&Node],
     mut zip: Zip,
 ) -> Result<Zip, JobError> {
     let mut lines: Vec<u8> = Vec::with_capacity(SHARD_BYTES + 64 * 1024);
     let mut pending: VecDeque<JoinHandle<Result<Shard, PackageError>>> = VecDeque::new();
-    let (mut done, total) = (0, ids.len() as u64);
-    for (portion, nodes) in ids.chunks(PORTION).zip(resolved.nodes.chunks(PORTION)) {
-        let mut definitions = db::exports::definitions(connection, domain_id, portion);
+    let (mut done, total) = (0, nodes.len() as u64);
+    for nodes in nodes.chunks(PORTION) {
+        let portion: Vec<String> = nodes.iter().map(|node| node.id.to_string()).collect();
+        let mut definitions = db::exports::definitions(connection, domain_id, &portion);
         let mut nodes = nodes.iter();
         while let Some((id, definition)) = definitions.try_next().await? {
             let Some(node) = nodes.find(|node| node.id.as_str() == id) else { break };
@@ -202,8 +244,7 @@ fn write_line(lines: &mut Vec<u8>, types: &Types, node: &Node, definition: &str)
 }
 
 /// Attachment bytes, once each, in the order of their hashes.
-async fn attachments(app: &Arc<App>, named: Vec<Named>, mut zip: Zip) -> Result<Zip, JobError> {
-    let wanted: BTreeMap<Hash, u64> = named.into_iter().filter_map(|found| found.bytes).collect();
+async fn attachments(app: &Arc<App>, wanted: BTreeMap<Hash, u64>, mut zip: Zip) -> Result<Zip, JobError> {
     for (hash, size) in wanted {
         let app = app.clone();
         zip = blocking(move || {

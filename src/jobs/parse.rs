@@ -1,6 +1,5 @@
 //! Parsing an uploaded package: every content is read once, checked, and brought down to what a plan needs.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -8,21 +7,21 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::app::App;
-use crate::db::records::Change;
-use crate::db::{self, Acquire};
-use crate::domain::closure::Reason;
-use crate::domain::import_plan::Entry;
-use crate::domain::manifest::{IndexLine, Manifest, ShardLine};
+use crate::db::jobs::EXECUTE;
+use crate::db::records::{Change, Record};
+use crate::db::{self, Acquire, DbError};
+use crate::domain::import_plan::{Contents, Entry};
+use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::record::{Phase, RecordStatus};
-use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
+use crate::domain::resource::{Hash, content_hash, parse_name};
 use crate::domain::type_file::Types;
 use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
-use crate::store::package_key;
 use crate::wire::record::PlanRequest;
 
+use super::index::{self, Index, Listed};
 use super::{Context, JobError, blocking};
 
 /// Batches of lines worked on at once.
@@ -32,33 +31,36 @@ pub(super) const TELL: usize = 5_000;
 
 /// Parses a package and plans its import with the default options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
-    let parsed = parse_and_plan(&context).await;
-    if let Err(JobError::Fail(_)) = &parsed {
-        context.app.store.delete(&package_key(context.record_id())).await?;
+    let record = context.record().await?;
+    let parsed = parse_and_plan(&context, &record).await;
+    if let (Err(JobError::Fail(_)), Some(key)) = (&parsed, &record.package_key) {
+        context.app.store.delete(key).await?;
     }
     parsed
 }
 
-async fn parse_and_plan(context: &Context) -> Result<(), JobError> {
+async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobError> {
     let app = &context.app;
-    let record = context.record().await?;
     context.phase(Phase::Parsing).await?;
-    let package = open(app, &record).await?;
+    let package = open(app, record).await?;
     let manifest = package.manifest.clone();
-    let entries = entries(context, package).await?;
+    let entries = entries(context, &manifest, package).await?;
 
     context.phase(Phase::Planning).await?;
     let mut connection = app.pool.acquire().await?;
     pin(app, &mut connection, &manifest).await?;
-    let planning =
-        Planning::make(app, &mut connection, &record, &manifest, &PlanRequest::default(), &entries, None).await?;
+    let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
+    let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
     let total = entries.len() as u64;
+    // One that was executed and is tried again goes on by itself.
+    let executed = record.transfer()?.again && planning.plan.lacking.is_empty();
+    let status = if executed { RecordStatus::Queued } else { RecordStatus::AwaitingConfirmation };
     let change = Change {
-        status: Some(RecordStatus::AwaitingConfirmation),
+        status: Some(status),
         progress: Some((total, total, "resources")),
         manifest: Some(serde_json::json!(manifest)),
-        options: Some(serde_json::json!(PlanRequest::default())),
+        options: Some(serde_json::json!(options)),
         ..change
     };
     let mut transaction = connection.begin().await?;
@@ -66,11 +68,14 @@ async fn parse_and_plan(context: &Context) -> Result<(), JobError> {
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::update(&mut transaction, record.id, change).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
+    if executed {
+        db::jobs::queue(&mut transaction, EXECUTE, record.id, record.domain_id).await?;
+    }
     transaction.commit().await?;
     Ok(())
 }
 
-async fn open(app: &Arc<App>, record: &db::records::Record) -> Result<Package, JobError> {
+async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
     let (app, record) = (app.clone(), record.clone());
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }
@@ -90,23 +95,17 @@ async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) 
     ))
 }
 
-/// What the index says of a resource and its definition cannot: why it is here, and its attachments' bytes.
-struct Listed {
-    id: ResourceId,
-    reason: Reason,
-    attachments: Vec<(String, Option<Hash>)>,
-}
-
 /// Reads the whole package: index, shards, attachment bytes.
-async fn entries(context: &Context, mut package: Package) -> Result<Vec<Entry>, JobError> {
+async fn entries(context: &Context, manifest: &Manifest, mut package: Package) -> Result<Vec<Entry>, JobError> {
     let app = &context.app;
     let most = app.config.limits.max_resources;
-    let (listed, mut package) = blocking(move || {
-        let listed = index(&mut package, most)?;
-        Ok((Arc::new(listed), package))
+    let (index, mut package) = blocking(move || {
+        let index = Index::read(&mut package, most)?;
+        Ok((index, package))
     })
     .await?;
-    let count = listed.len();
+    let index = Arc::new(index);
+    let count = index.len();
     let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
     let reader = tokio::task::spawn_blocking(move || {
         package.resources::<PackageError>(&mut |lines| {
@@ -122,11 +121,11 @@ async fn entries(context: &Context, mut package: Package) -> Result<Vec<Entry>, 
     let limit = app.config.limits.max_definition_bytes;
     let types = app.types.clone();
     let parsed = stream(receiver).map(|lines| {
-        let (types, listed) = (types.clone(), listed.clone());
-        blocking(move || Ok(parse(&types, &listed, &lines, limit)?))
+        let (types, index) = (types.clone(), index.clone());
+        blocking(move || Ok(parse(&types, &index, &lines, limit)?))
     });
     let mut parsed = Box::pin(parsed.buffered(AT_ONCE));
-    let mut entries: Vec<Entry> = Vec::with_capacity(count);
+    let mut entries: Vec<(usize, Entry)> = Vec::with_capacity(count);
     let mut failed = None;
     let mut told = 0;
     while let Some(batch) = parsed.next().await {
@@ -150,14 +149,7 @@ async fn entries(context: &Context, mut package: Package) -> Result<Vec<Entry>, 
         return Err(error);
     }
     read?;
-    if entries.len() != count {
-        return Err(PackageError::Incomplete(format!(
-            "the index lists {count} resources, {} are there",
-            entries.len()
-        ))
-        .into());
-    }
-    Ok(entries)
+    index::complete(app, context.job.domain_id, manifest, &index, entries).await
 }
 
 /// A channel as a stream.
@@ -165,35 +157,12 @@ pub(super) fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Strea
     futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
-fn index(package: &mut Package, most: u64) -> Result<Vec<Listed>, PackageError> {
-    let mut listed = Vec::new();
-    let mut seen = HashSet::new();
-    let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
-    package.index::<PackageError>(&mut |lines| {
-        for line in lines_of(&lines.text) {
-            let line: IndexLine = serde_json::from_slice(line)
-                .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
-            if listed.len() as u64 >= most {
-                return Err(PackageError::Limit(format!("it has more than {most} resources")));
-            }
-            if !seen.insert(line.id.clone()) {
-                return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
-            }
-            let attachments =
-                line.attachments.into_iter().map(|(path, hash)| (path, hash.filter(|hash| present.contains(hash))));
-            listed.push(Listed { id: line.id, reason: line.reason, attachments: attachments.collect() });
-        }
-        Ok(())
-    })?;
-    Ok(listed)
-}
-
 /// The lines of a batch.
 pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
-fn parse(types: &Types, listed: &[Listed], lines: &Lines, limit: u64) -> Result<Vec<Entry>, PackageError> {
+fn parse(types: &Types, index: &Index, lines: &Lines, limit: u64) -> Result<Vec<(usize, Entry)>, PackageError> {
     let tampered = |reason: String| PackageError::Tampered(reason);
     lines_of(&lines.text)
         .enumerate()
@@ -203,27 +172,19 @@ fn parse(types: &Types, listed: &[Listed], lines: &Lines, limit: u64) -> Result<
             }
             let found: ShardLine<Value> = serde_json::from_slice(line)
                 .map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
-            let listed = listed.get(lines.first + at).filter(|listed| listed.id == found.id);
-            let listed =
-                listed.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
-            entry(types, listed, found).map_err(|reason| tampered(format!("the resource {}: {reason}", listed.id)))
+            let place = index.place(lines.first + at, &found.id);
+            let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
+            let id = found.id.clone();
+            let entry = entry(types, &index.lines[place], found);
+            entry.map(|entry| (place, entry)).map_err(|reason| tampered(format!("the resource {id}: {reason}")))
         })
         .collect()
 }
 
 /// Brings a resource down to what a plan needs; a definition that does not fit its type is noted, not refused.
 fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entry, String> {
-    let name = parse_name(&found.name).ok().filter(|name| *name == found.name).ok_or("its name is not one")?;
-    let directory = parse_directory(&found.directory)
-        .ok()
-        .filter(|directory| *directory == found.directory)
-        .ok_or("its directory is not one")?;
-    let key_fits = |key: &str| {
-        (1..=64).contains(&key.len()) && key.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
-    };
-    if !key_fits(&found.type_key) {
-        return Err("its type is not one".to_owned());
-    }
+    index::check_words(&found.type_key, &found.name, &found.directory)?;
+    let (name, directory) = (found.name, found.directory);
     let mut definition = found.definition;
     let kind = types.get(&found.type_key);
     let mut invalid = match kind {
@@ -255,5 +216,6 @@ fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entr
         children: parts.children,
         attachments,
         invalid,
+        contents: Contents::Sent,
     })
 }

@@ -5,17 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::app::App;
-use crate::db::jobs::{self, Job};
+use crate::db::jobs::{self, Job, Notice};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::record::RecordStatus;
 use crate::wire::record::RecordError;
 
-use super::{Context, JobError};
+use super::{Context, JobError, Slot};
 
 /// The work of one kind of job.
 pub type Work = fn(Context) -> Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
@@ -31,24 +31,27 @@ pub async fn run(app: Arc<App>, kinds: Vec<(&'static str, Work)>, mut stop: watc
     tasks.spawn(listen(app.clone(), wake.clone(), stop.clone()));
     let heart = Arc::new(Mutex::new(None));
     for (kind, work) in kinds {
-        for _ in 0..app.config.jobs.concurrency {
-            let slot = Slot { app: app.clone(), kind, work, heart: heart.clone() };
-            tasks.spawn(slot.run(wake.subscribe(), stop.clone()));
-        }
+        let slots = Arc::new(Semaphore::new(app.config.jobs.concurrency));
+        let worker = Worker { app: app.clone(), kind, work, slots, heart: heart.clone() };
+        tasks.spawn(worker.run(wake.subscribe(), stop.clone()));
     }
     let _ = stop.wait_for(|stopped| *stopped).await;
     while tasks.join_next().await.is_some() {}
 }
 
-/// Wakes the slots whenever jobs are queued or end; connects again when the connection is lost.
+/// Wakes the workers whenever jobs are queued or end, and whoever follows a record when it changes; connects
+/// again when the connection is lost.
 async fn listen(app: Arc<App>, wake: Arc<watch::Sender<()>>, mut stop: watch::Receiver<bool>) {
     loop {
         let hear = async {
             let mut notices = jobs::Wake::listen(&app.pool).await?;
             wake.send_replace(());
             loop {
-                notices.heard().await?;
-                wake.send_replace(());
+                match notices.heard().await? {
+                    Notice::Jobs => wake.send_replace(()),
+                    // Nobody may be listening.
+                    Notice::Record(id) => _ = app.changes.send(id),
+                }
             }
         };
         let heard: Result<(), DbError> = tokio::select! {
@@ -62,21 +65,31 @@ async fn listen(app: Arc<App>, wake: Arc<watch::Sender<()>>, mut stop: watch::Re
     }
 }
 
-/// Does one job at a time.
-struct Slot {
+/// Does the jobs of one kind, as many at once as there are slots.
+#[derive(Clone)]
+struct Worker {
     app: Arc<App>,
     kind: &'static str,
     work: Work,
+    slots: Arc<Semaphore>,
     /// One connection outside the pool renews all leases, so that a busy pool cannot lose them.
     heart: Arc<Mutex<Option<PgConnection>>>,
 }
 
-impl Slot {
+impl Worker {
     async fn run(self, mut wake: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+        let mut running = JoinSet::new();
         while !*stop.borrow() {
+            let slot = tokio::select! {
+                slot = Slot::take(&self.slots) => slot,
+                _ = stop.wait_for(|stopped| *stopped) => break,
+            };
             match self.claim().await {
-                Ok(Some(job)) => self.work(job, stop.clone()).await,
+                Ok(Some(job)) => {
+                    running.spawn(self.clone().work(job, slot, stop.clone()));
+                }
                 Ok(None) => {
+                    drop(slot);
                     tokio::select! {
                         _ = wake.changed() => {}
                         () = tokio::time::sleep(LOOK) => {}
@@ -88,7 +101,9 @@ impl Slot {
                     tokio::time::sleep(LOOK).await;
                 }
             }
+            while running.try_join_next().is_some() {}
         }
+        while running.join_next().await.is_some() {}
     }
 
     /// Claims a job and sets its record running, in one transaction.
@@ -104,8 +119,8 @@ impl Slot {
         Ok(claimed)
     }
 
-    async fn work(&self, job: Job, mut stop: watch::Receiver<bool>) {
-        let context = Context { app: self.app.clone(), job: job.clone() };
+    async fn work(self, job: Job, slot: Slot, mut stop: watch::Receiver<bool>) {
+        let context = Context { app: self.app.clone(), job: job.clone(), slot };
         let cap = async {
             let mut connection = self.app.pool.acquire().await?;
             jobs::is_last_run(&mut connection, &job).await
@@ -122,7 +137,7 @@ impl Slot {
         let ended = match lost {
             Ok(()) => return,
             Err(JobError::Fenced) => {
-                warn!(job = job.id, kind = self.kind, "the job was taken over by another worker");
+                info!(record = %job.record_id, kind = self.kind, "the job was cancelled, or taken over by another worker");
                 return;
             }
             Err(JobError::Fail(error)) => {
@@ -139,8 +154,11 @@ impl Slot {
                 self.release(&job, after).await
             }
         };
-        if let Err(error) = ended {
-            error!(record = %job.record_id, kind = self.kind, %error, "the job's end could not be written; its lease will run out");
+        match ended {
+            Ok(()) | Err(JobError::Fenced) => {}
+            Err(error) => {
+                error!(record = %job.record_id, kind = self.kind, %error, "the job's end could not be written; its lease will run out");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::db::copy::Rows;
 use crate::db::records::{Change, Record};
 use crate::db::staging::{self, Staged, StagedResource};
-use crate::db::{self, PgConnection};
+use crate::db::{self, DbError, PgConnection};
 use crate::domain::definition;
 use crate::domain::import_plan::{Entry, Planned};
 use crate::domain::manifest::ShardLine;
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) record: Record,
     pub(super) entries: Arc<Vec<Entry>>,
     pub(super) planning: Arc<Planning>,
+    /// The place of each resource whose contents are in the package, in their order.
+    sent: Vec<usize>,
     /// The owner of each resource that is new.
     owners: Owners,
 }
@@ -96,7 +98,8 @@ impl Shared {
         let named: Vec<String> = named.into_iter().cloned().collect();
         let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
         let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        Ok(Self { app: context.app.clone(), context, record, entries, planning, owners })
+        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_sent()).collect();
+        Ok(Self { app: context.app.clone(), context, record, entries, planning, sent, owners })
     }
 
     /// Tells the record's progress.
@@ -176,10 +179,9 @@ async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome:
 fn rewrite(shared: &Shared, lines: &Lines) -> Result<Vec<Rewritten>, PackageError> {
     let mut batch = Vec::new();
     for (offset, line) in lines_of(&lines.text).enumerate() {
-        let at = lines.first + offset;
-        if at >= shared.entries.len() || !shared.is_written(at) {
+        let Some(at) = shared.sent.get(lines.first + offset).copied().filter(|at| shared.is_written(*at)) else {
             continue;
-        }
+        };
         let Some(kind) = shared.kind(at) else { continue };
         let wrong = |error: String| PackageError::Tampered(format!("the resource {}: {error}", shared.entries[at].id));
         let found: ShardLine<Value> = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
@@ -295,7 +297,9 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
     let lacking: HashSet<Hash> = paths.values().filter(|hash| !stored.contains(hash)).copied().collect();
     let (app, record) = (shared.app.clone(), shared.record.clone());
     let mut package = blocking(move || Ok(planning::open_package(&app, &record)?)).await?;
-    let sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
+    let mut sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
+    let wanted: HashSet<Hash> = paths.values().copied().collect();
+    sizes.extend(db::contents::attachments(connection, shared.record.domain_id, &wanted).await?);
     for hash in lacking {
         let app = shared.app.clone();
         let (file, back) = blocking(move || {
@@ -319,7 +323,8 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
 
 /// Stages what this import leaves behind for the next one.
 async fn bases(shared: &Shared, connection: &mut PgConnection, outcome: &Outcome) -> Result<(), JobError> {
-    let mut rows = Rows::new("staged_bases", &["source_id", "target_id", "source_hash", "result_hash", "remapping"]);
+    let columns = ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry"];
+    let mut rows = Rows::new("staged_bases", &columns);
     for (at, entry) in shared.entries.iter().enumerate() {
         let planned = shared.planned(at);
         let result = match planned.method {
@@ -335,7 +340,11 @@ async fn bases(shared: &Shared, connection: &mut PgConnection, outcome: &Outcome
         });
         if !same {
             let row = rows.row().text(entry.id.as_str()).text(planned.new_id.as_str());
-            row.bytes(&entry.content_hash.0).bytes(&result.0).text(&planned.remapping);
+            let row = row.bytes(&entry.content_hash.0).bytes(&result.0).text(&planned.remapping);
+            // What was changed on its way cannot be read back from the target as it came.
+            let changed = !planned.remapping.is_empty() && !shared.planning.options.change_ids;
+            let kept = changed.then(|| serde_json::to_string(entry)).transpose();
+            row.maybe(kept.map_err(|_| DbError::Corrupt("entry"))?.as_deref());
         }
     }
     Ok(rows.send(connection).await?)

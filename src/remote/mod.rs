@@ -1,98 +1,45 @@
-//! The HTTP client of another environment: used by jobs, by the check of a target, by the commands.
+//! The HTTP client of another environment: used by jobs, by the check of a target, by the commands. Every
+//! request has a deadline, every answer a limit; no redirect, no proxy, no address out of an answer is followed.
 
+mod allowed;
+mod error;
 pub mod plain;
 mod resolver;
 
-use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use reqwest::{Body, Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::wire::List;
 use crate::wire::environment::Environment;
-use crate::wire::record::{Item, PlanRequest, Record, RecordError};
+use crate::wire::import::Lacking;
+use crate::wire::record::{Item, PlanRequest, Record};
 use crate::wire::user::{Token, Whoami};
-use crate::wire::{List, Problem};
+
+pub use allowed::Allowed;
+pub use error::RemoteError;
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-
-/// Why a target did not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{message}")]
-pub struct RemoteError {
-    /// A code of the contract.
-    pub code: String,
-    /// What happened.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
-    /// The same request may succeed later.
-    pub transient: bool,
-}
-
-impl From<RemoteError> for RecordError {
-    fn from(error: RemoteError) -> Self {
-        Self { code: error.code, message: error.message, hint: error.hint }
-    }
-}
-
-fn unreachable(reason: &str) -> RemoteError {
-    RemoteError {
-        code: "target_unreachable".to_owned(),
-        message: format!("The target environment cannot be reached: {reason}."),
-        hint:
-            "Check the target's address, that it is running, and that the network between the two environments is open."
-                .to_owned(),
-        transient: true,
-    }
-}
-
-/// Which addresses targets may have.
-#[derive(Debug, Clone, Default)]
-pub struct Allowed(pub Option<Vec<String>>);
-
-impl Allowed {
-    /// Checks an address before it is kept or used.
-    ///
-    /// # Errors
-    /// What an address must be.
-    pub fn check(&self, text: &str) -> Result<Url, String> {
-        let url =
-            Url::parse(text).map_err(|_| "must be an address such as https://production.example.com".to_owned())?;
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            return Err("must begin with http:// or https://".to_owned());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not hold a user or a password".to_owned());
-        }
-        if let Some(allowed) = &self.0 {
-            let same = |one: &String| Url::parse(one).is_ok_and(|one| one.origin() == url.origin());
-            if !allowed.iter().any(same) {
-                return Err(
-                    "is not among the addresses that the configuration allows (security.allowed_targets)".to_owned()
-                );
-            }
-        }
-        let literal = match url.host() {
-            Some(url::Host::Ipv4(address)) => Some(address.into()),
-            Some(url::Host::Ipv6(address)) => Some(address.into()),
-            _ => None,
-        };
-        if literal.is_some_and(resolver::is_forbidden) {
-            return Err("must not be a link-local or metadata address".to_owned());
-        }
-        Ok(url)
-    }
-}
+/// A connection on which nothing moves for so long is given up.
+const IDLE: Duration = Duration::from_secs(30);
+/// Bytes of a body that are handed to the connection at a time.
+const MOUTHFUL: usize = 64 * 1024;
+/// Bytes of a package that are sent, and committed at the target, at a time.
+pub const PIECE: usize = 5 * 1024 * 1024;
 
 /// Another environment, as one of its users.
 pub struct Remote {
     client: Client,
-    /// Without a limit on silence: the target answers an upload once it has stored all of it.
-    uploads: Client,
     base: Url,
     token: String,
 }
@@ -103,45 +50,45 @@ impl Remote {
     /// # Errors
     /// The client cannot be made.
     pub fn new(base: Url, token: &str) -> Result<Self, RemoteError> {
-        let builder = || {
-            Client::builder()
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .dns_resolver(resolver::Guarded)
-                .connect_timeout(Duration::from_secs(5))
-                .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
-        };
-        let failed = |error: reqwest::Error| unreachable(&error.to_string());
-        let client = builder().read_timeout(Duration::from_secs(30)).build().map_err(failed)?;
-        let uploads = builder().build().map_err(failed)?;
-        Ok(Self { client, uploads, base, token: token.to_owned() })
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(resolver::Guarded)
+            .connect_timeout(Duration::from_secs(5))
+            .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| RemoteError::unreachable(&error.to_string()))?;
+        Ok(Self { client, base, token: token.to_owned() })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path)).bearer_auth(&self.token)
-    }
-
-    fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url.set_query(query);
-        url
+        self.client.request(method, url).bearer_auth(&self.token)
+    }
+
+    /// Sends a request and reads its answer, both within limits.
+    async fn answer(&self, request: RequestBuilder) -> Result<(Response, Vec<u8>), RemoteError> {
+        let mut response = request.send().await.map_err(|error| RemoteError::of_transport(&error))?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| RemoteError::of_transport(&error))? {
+            if bytes.len() + piece.len() > MAX_ANSWER {
+                return Err(RemoteError::foreign("The target's answer does not end."));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        match response.status().is_success() {
+            true => Ok((response, bytes)),
+            false => Err(RemoteError::of_status(response.status(), response.headers(), &bytes)),
+        }
     }
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RemoteError> {
-        let response = request.send().await.map_err(|error| of_transport(&error))?;
-        let status = response.status();
-        let bytes = bounded(response).await?;
-        if !status.is_success() {
-            return Err(of_status(status, &bytes));
-        }
-        serde_json::from_slice(&bytes).map_err(|_| RemoteError {
-            code: "target_refused".to_owned(),
-            message: "The target's answer is not one of this product.".to_owned(),
-            hint: "Check that the target's address is that of a Ferry server of about the same version.".to_owned(),
-            transient: false,
-        })
+        let (_, bytes) = self.answer(request).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
     }
 
     async fn send<B: Serialize, T: DeserializeOwned>(
@@ -150,11 +97,11 @@ impl Remote {
         path: &str,
         body: &B,
     ) -> Result<T, RemoteError> {
-        self.json(self.request(method, path).timeout(Duration::from_secs(120)).json(body)).await
+        self.json(self.request(method, path).timeout(IDLE * 4).json(body)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        self.json(self.request(Method::GET, path).timeout(Duration::from_secs(30))).await
+        self.json(self.request(Method::GET, path).timeout(IDLE)).await
     }
 
     /// Who the target is.
@@ -173,25 +120,97 @@ impl Remote {
         self.get("/api/v1/session").await
     }
 
-    /// Posts a package to the target's ordinary import.
+    /// Asks which of some contents the target lacks; the lines are those of `POST /imports/lacking`.
     ///
     /// # Errors
     /// As [`Remote::environment`].
-    pub async fn import(&self, package: &Path, key: Uuid) -> Result<Record, RemoteError> {
-        let read = |error: std::io::Error| unreachable(&format!("the package could not be read: {error}"));
-        let file = tokio::fs::File::open(package).await.map_err(read)?;
-        let length = file.metadata().await.map_err(read)?.len();
-        let stream = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
+    pub async fn lacking(&self, lines: Vec<u8>) -> Result<Lacking, RemoteError> {
+        let request = self.request(Method::POST, "/api/v1/imports/lacking").timeout(IDLE * 10);
+        self.json(request.header("content-type", "application/x-ndjson").body(lines)).await
+    }
+
+    /// Begins an upload of so many bytes; returns its ID. The same key begins it once.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn begin_upload(&self, size: u64, key: &str) -> Result<String, RemoteError> {
+        let request = self.tus(Method::POST, "/api/v1/uploads").header("upload-length", size);
+        let (response, _) = self.answer(request.header("idempotency-key", key)).await?;
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        // Only the last word of it: no address out of an answer is followed.
+        let id = location.and_then(|location| Uuid::parse_str(location.rsplit('/').next()?).ok());
+        id.map(|id| id.to_string()).ok_or_else(|| RemoteError::foreign("The target did not say where to upload to."))
+    }
+
+    /// How many bytes of an upload the target has.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn upload_offset(&self, id: &str) -> Result<u64, RemoteError> {
+        let (response, _) = self.answer(self.tus(Method::HEAD, &format!("/api/v1/uploads/{id}"))).await?;
+        offset(&response)
+    }
+
+    /// Sends a piece of an upload with its checksum; returns how much the target has then.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`]; also when nothing of it moves for a while.
+    pub async fn send_piece(&self, id: &str, at: u64, piece: Bytes) -> Result<u64, RemoteError> {
+        let checksum = format!("sha256 {}", BASE64.encode(Sha256::digest(&piece)));
+        let length = piece.len();
+        let moved = Arc::new(AtomicU64::new(0));
+        let told = moved.clone();
+        let mouthfuls = (0..length).step_by(MOUTHFUL).map(move |from| {
+            told.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(piece.slice(from..length.min(from + MOUTHFUL)))
+        });
         let request = self
-            .uploads
-            .post(self.url("/api/v1/imports"))
-            .bearer_auth(&self.token)
-            .timeout(Duration::from_secs(6 * 3600))
-            .header("content-type", "application/zip")
+            .request(Method::PATCH, &format!("/api/v1/uploads/{id}"))
+            .header("tus-resumable", "1.0.0")
+            .header("content-type", "application/offset+octet-stream")
             .header("content-length", length)
-            .header("idempotency-key", key.to_string())
-            .body(reqwest::Body::wrap_stream(stream));
-        self.json(request).await
+            .header("upload-offset", at)
+            .header("upload-checksum", checksum)
+            .body(Body::wrap_stream(futures_util::stream::iter(mouthfuls)));
+        // There is no time-out for writing: a target that stops reading would hold the connection for ever.
+        let stalled = async {
+            let mut seen = 0;
+            loop {
+                tokio::time::sleep(IDLE).await;
+                let now = moved.load(Ordering::Relaxed);
+                if now == seen {
+                    return RemoteError::unreachable("it stopped reading");
+                }
+                seen = now;
+            }
+        };
+        tokio::select! {
+            answer = self.answer(request) => offset(&answer?.0),
+            error = stalled => Err(error),
+        }
+    }
+
+    fn tus(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).timeout(IDLE).header("tus-resumable", "1.0.0")
+    }
+
+    /// Makes an import of an upload; the same key makes one.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
+        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE * 10);
+        self.json(request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}))).await
+    }
+
+    /// Gives an import another package, which holds what the first one left out.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn replace_package(&self, id: Uuid, upload_id: &str) -> Result<Record, RemoteError> {
+        let path = format!("/api/v1/imports/{id}/package");
+        let request = self.request(Method::PUT, &path).timeout(IDLE * 10);
+        self.json(request.json(&serde_json::json!({"upload_id": upload_id}))).await
     }
 
     /// A record there.
@@ -219,6 +238,14 @@ impl Remote {
         self.send(Method::POST, &format!("/api/v1/users/{user}/tokens"), body).await
     }
 
+    /// Plans an import there with some options.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn plan(&self, id: Uuid, options: &PlanRequest) -> Result<Record, RemoteError> {
+        self.send(Method::PUT, &format!("/api/v1/imports/{id}/plan"), options).await
+    }
+
     /// Executes an import there with some options.
     ///
     /// # Errors
@@ -226,76 +253,25 @@ impl Remote {
     pub async fn execute(&self, id: Uuid, options: &PlanRequest) -> Result<Record, RemoteError> {
         self.send(Method::POST, &format!("/api/v1/imports/{id}/execute"), options).await
     }
+
+    /// Cancels a record there.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn cancel(&self, id: Uuid) -> Result<Record, RemoteError> {
+        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(IDLE)).await
+    }
+
+    /// Tries what failed of a record there again.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
+        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE)).await
+    }
 }
 
-/// Reads an answer, up to a limit.
-async fn bounded(mut response: Response) -> Result<Vec<u8>, RemoteError> {
-    let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| of_transport(&error))? {
-        if bytes.len() + piece.len() > MAX_ANSWER {
-            return Err(RemoteError {
-                code: "target_refused".to_owned(),
-                message: "The target's answer does not end.".to_owned(),
-                hint: "Check that the target's address is that of a Ferry server.".to_owned(),
-                transient: false,
-            });
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    Ok(bytes)
-}
-
-/// What went wrong below HTTP; names no address that the target gave.
-fn of_transport(error: &reqwest::Error) -> RemoteError {
-    let mut chain = String::new();
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(inner) = cause {
-        chain = inner.to_string();
-        if chain.contains("certificate") || chain.contains("InvalidCertificate") {
-            return RemoteError {
-                code: "target_tls".to_owned(),
-                message: format!("The target's TLS certificate was not accepted: {chain}."),
-                hint: "Renew the certificate, or use the host name that it was made for.".to_owned(),
-                transient: false,
-            };
-        }
-        cause = inner.source();
-    }
-    if error.is_timeout() { unreachable("it did not answer in time") } else { unreachable(&chain) }
-}
-
-fn of_status(status: StatusCode, body: &[u8]) -> RemoteError {
-    let problem: Option<Problem> = serde_json::from_slice(body).ok();
-    if status == StatusCode::UNAUTHORIZED {
-        return RemoteError {
-            code: "target_unauthorized".to_owned(),
-            message: "The target does not accept the token.".to_owned(),
-            hint: "Make a new token at the target and enter it in this target's settings.".to_owned(),
-            transient: false,
-        };
-    }
-    if status == StatusCode::FORBIDDEN {
-        return RemoteError {
-            code: "target_unauthorized".to_owned(),
-            message: "The target's token does not have the permission that is needed.".to_owned(),
-            hint: "The token's user needs the permission migration.import at the target.".to_owned(),
-            transient: false,
-        };
-    }
-    let transient = matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504);
-    match problem {
-        Some(problem) => RemoteError {
-            code: if problem.code.starts_with("package_") { problem.code } else { "target_refused".to_owned() },
-            message: format!("The target answered {}: {}", status.as_u16(), problem.detail),
-            hint: "Look at the target's records and its log.".to_owned(),
-            transient,
-        },
-        None if transient => unreachable(&format!("it answered {}", status.as_u16())),
-        None => RemoteError {
-            code: "target_refused".to_owned(),
-            message: format!("The target answered {}.", status.as_u16()),
-            hint: "Check that the target's address is that of a Ferry server.".to_owned(),
-            transient: false,
-        },
-    }
+fn offset(response: &Response) -> Result<u64, RemoteError> {
+    let value = response.headers().get("upload-offset").and_then(|value| value.to_str().ok()?.parse().ok());
+    value.ok_or_else(|| RemoteError::foreign("The target did not say how much of the upload it has."))
 }

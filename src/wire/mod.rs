@@ -1,6 +1,7 @@
 //! JSON shapes of the contract, shared by `api` and `remote`.
 
 pub mod environment;
+pub mod import;
 pub mod record;
 pub mod resource;
 pub mod selection;

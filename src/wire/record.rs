@@ -189,6 +189,13 @@ pub struct PlanRequest {
     pub plan_digest: Option<String>,
 }
 
+impl PlanRequest {
+    /// From a record's options.
+    pub fn of(options: &Value) -> Option<Self> {
+        serde_json::from_value(options.clone()).ok()
+    }
+}
+
 /// What the user chose for one resource.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ResolutionLine {

@@ -107,7 +107,7 @@ pub struct MigrationRequest {
     /// User name of the owner of new resources at the target.
     #[serde(default)]
     pub owner: Option<String>,
-    /// Not supported yet: a migration goes on by itself.
+    /// The target's plan is shown first, and waits to be confirmed.
     #[serde(default)]
     pub confirm: bool,
     /// Not supported yet: secrets never travel.
@@ -116,6 +116,17 @@ pub struct MigrationRequest {
     /// Per resource.
     #[serde(default)]
     pub resolutions: std::collections::BTreeMap<String, super::record::ResolutionLine>,
+}
+
+/// The word to go on with a migration whose plan was shown.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct ConfirmRequest {
+    /// Per resource, besides those that it was begun with.
+    #[serde(default)]
+    pub resolutions: std::collections::BTreeMap<String, super::record::ResolutionLine>,
+    /// Only if the plan is still this one.
+    #[serde(default)]
+    pub plan_digest: Option<String>,
 }
 
 impl MigrationRequest {

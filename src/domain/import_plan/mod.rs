@@ -49,6 +49,29 @@ pub struct Entry {
     /// Why the definition does not fit the type, as the target describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+    /// Where its contents are.
+    #[serde(default, skip_serializing_if = "Contents::are_sent")]
+    pub contents: Contents,
+}
+
+/// Where the contents of an entry are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contents {
+    /// In the package.
+    #[default]
+    Sent,
+    /// Left out, as the target has them: the entry was read from there.
+    Left,
+    /// Left out, and the target does not have them; the entry holds what the index says.
+    Lacking,
+}
+
+impl Contents {
+    /// They are in the package.
+    pub fn are_sent(&self) -> bool {
+        *self == Self::Sent
+    }
 }
 
 /// A live resource of the target environment.
@@ -171,6 +194,8 @@ pub struct Plan {
     pub error: Option<Failure>,
     /// About the package as a whole.
     pub warnings: Vec<Warning>,
+    /// What would be written, but was left out of the package.
+    pub lacking: Vec<ResourceId>,
 }
 
 /// New names for IDs and attachment paths, from a seed that belongs to the import.
@@ -209,6 +234,26 @@ pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn F
     }
     map.names.retain(|(_, old), new| old != new);
     map
+}
+
+/// How each entry would be changed on its way under some options, in the texts of [`Planned::remapping`].
+pub fn remappings(
+    entries: &[Entry],
+    types: &Types,
+    facts: &Facts,
+    options: &Options,
+    fresh: &dyn Fresh,
+) -> Vec<String> {
+    let (mut id_map, rewritten) = (id_map(entries, options, facts, fresh), HashMap::new());
+    // What is mapped is not among what was imported before.
+    for (id, resolution) in &options.resolutions {
+        if let Resolution::Map(target) = resolution {
+            id_map.ids.entry(id.clone()).or_insert_with(|| target.clone());
+        }
+    }
+    let work = Work::new(entries, types, facts, options, id_map, &rewritten);
+    let remapping = |at: usize| types.get(&entries[at].type_key).map(|kind| work.remapping(at, kind));
+    (0..entries.len()).map(|at| remapping(at).unwrap_or_default()).collect()
 }
 
 /// Decides what an import would do.

@@ -6,9 +6,10 @@ use crate::domain::definition::{Reference, Target};
 use crate::domain::failure::{self, Failure, Warning};
 use crate::domain::manifest::SharedPart;
 use crate::domain::outcome::Method;
+use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::{Kind, Rule};
 
-use super::{Plan, Planned, Work};
+use super::{Entry, Plan, Planned, Slot, Work};
 
 /// The order of own errors: that of the failure table, then the others.
 const ORDER: [&str; 10] = [
@@ -27,7 +28,9 @@ const ORDER: [&str; 10] = [
 impl Work<'_> {
     pub(super) fn report(mut self, shared_parts: &[SharedPart]) -> Plan {
         let errors: Vec<Vec<Failure>> = (0..self.entries.len()).map(|at| self.errors(at)).collect();
-        let error = self.package_error();
+        let lacking = self.lacking();
+        let incomplete = || (!lacking.is_empty()).then(|| failure::package_incomplete(lacking.len()));
+        let error = self.package_error().or_else(incomplete);
         let warnings = self.shared(shared_parts);
         let ids: Vec<_> = (0..self.entries.len()).map(|at| self.target_id(at).clone()).collect();
         let items = std::mem::take(&mut self.slots).into_iter().zip(errors).zip(ids);
@@ -43,7 +46,14 @@ impl Work<'_> {
                 remapping: slot.remapping,
             })
             .collect();
-        Plan { items, id_map: self.id_map, error, warnings }
+        Plan { items, id_map: self.id_map, error, warnings, lacking }
+    }
+
+    /// What would be written, but has no contents.
+    fn lacking(&self) -> Vec<ResourceId> {
+        let written = |slot: &Slot| slot.alive && matches!(slot.method, Method::Create | Method::Update);
+        let lacking = |(entry, slot): &(&Entry, &Slot)| !entry.contents.are_sent() && written(slot);
+        self.entries.iter().zip(&self.slots).filter(lacking).map(|(entry, _)| entry.id.clone()).collect()
     }
 
     fn errors(&self, at: usize) -> Vec<Failure> {

@@ -1,0 +1,96 @@
+//! A record as it changes: server-sent events, whichever replica does the work.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures_util::Stream;
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
+
+use crate::db::DbError;
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::Path;
+use super::records::{find, line};
+
+/// The record is read anew this often even if nothing was heard: the connection that hears may be lost.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The record now and at each change, as JSON, until it has ended.
+pub async fn events(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<impl IntoResponse, ApiError> {
+    // First the ear, then the look: nothing falls between.
+    let changes = app.changes.subscribe();
+    let stopping = app.stopping.subscribe();
+    {
+        let mut connection = app.pool.acquire().await?;
+        find(&mut connection, &caller, id).await?;
+    }
+    let follower = Follower { app, caller, id, changes, stopping, told: None, ended: false };
+    let stream = Sse::new(follower.follow()).keep_alive(KeepAlive::default());
+    // A proxy that gathers answers would hold the events back.
+    Ok(([("x-accel-buffering", "no")], stream))
+}
+
+struct Follower {
+    app: Shared,
+    caller: Caller,
+    id: Uuid,
+    changes: broadcast::Receiver<Uuid>,
+    stopping: watch::Receiver<bool>,
+    told: Option<String>,
+    ended: bool,
+}
+
+impl Follower {
+    fn follow(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        futures_util::stream::unfold(self, |mut follower| async move {
+            while !follower.ended {
+                if follower.told.is_some() && !follower.changed().await {
+                    return None;
+                }
+                // A client connects again when the stream ends.
+                let text = follower.look().await.ok()?;
+                if follower.told.as_ref() != Some(&text) {
+                    follower.told = Some(text.clone());
+                    return Some((Ok(Event::default().data(text)), follower));
+                }
+            }
+            None
+        })
+    }
+
+    async fn look(&mut self) -> Result<String, ApiError> {
+        let mut connection = self.app.pool.acquire().await?;
+        let record = find(&mut connection, &self.caller, self.id).await?;
+        self.ended = record.status()?.is_final();
+        let record = line(record)?;
+        Ok(serde_json::to_string(&record).map_err(|_| DbError::Corrupt("record"))?)
+    }
+
+    /// Waits until the record may have changed; false: the server stops.
+    async fn changed(&mut self) -> bool {
+        let heard = async {
+            loop {
+                match self.changes.recv().await {
+                    Ok(id) if id != self.id => {}
+                    // Of too many changes some were missed, perhaps one of this record.
+                    _ => return,
+                }
+            }
+        };
+        tokio::select! {
+            () = heard => true,
+            () = tokio::time::sleep(LOOK) => true,
+            _ = self.stopping.wait_for(|stopping| *stopping) => false,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an environment that is about to send a package need not send. Answers about the caller's own domain
+//! alone: what another one has cannot be found out here.
+
+use std::collections::{HashMap, HashSet};
+
+use axum::Json;
+use axum::extract::{Request, State};
+use futures_util::TryStreamExt;
+use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::io::StreamReader;
+
+use crate::db::PgConnection;
+use crate::db::contents::{self, Wanted};
+use crate::db::facts;
+use crate::domain::import_plan::{self, Entry};
+use crate::domain::resource::{Hash, ResourceId};
+use crate::planning::{self, FreshFrom};
+use crate::wire::import::{Lacking, LackingHead, LackingLine};
+
+use super::Shared;
+use super::attachments::whole;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::{is_media_type, parse};
+
+/// Longest line, in bytes: the first one holds options.
+const LONGEST: usize = 16 * 1024 * 1024;
+
+/// Says which contents are to be sent.
+pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Json<Lacking>, ApiError> {
+    if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
+        return Err(ApiError::media_type("application/x-ndjson"));
+    }
+    let asked = Asked::read(&app, request).await?;
+    let mut connection = app.pool.acquire().await?;
+    let had = had(&app, &mut connection, caller.domain_id(), &asked).await?;
+    let bytes = contents::attachments(&mut connection, caller.domain_id(), &asked.attachments).await?;
+    let missing = |hash: &&Hash| !bytes.contains_key(hash);
+    Ok(Json(Lacking {
+        ids: asked.order.into_iter().filter(|id| !had.contains(id)).collect(),
+        attachments: asked.attachments.iter().filter(missing).map(Hash::to_string).collect(),
+        index: false,
+    }))
+}
+
+/// A request, read.
+struct Asked {
+    head: LackingHead,
+    /// Resource IDs as they were asked for.
+    order: Vec<String>,
+    wanted: Wanted,
+    attachments: HashSet<Hash>,
+}
+
+impl Asked {
+    async fn read(app: &Shared, request: Request) -> Result<Self, ApiError> {
+        let most = app.config.limits.max_resources;
+        let body = StreamReader::new(whole(request.into_body()).map_err(|_| std::io::ErrorKind::UnexpectedEof));
+        let mut lines = FramedRead::new(body, LinesCodec::new_with_max_length(LONGEST));
+        let unreadable = |_| ApiError::body("The body was cut off, is not UTF-8, or has a line that is too long.");
+        let first = lines.try_next().await.map_err(unreadable)?.unwrap_or_default();
+        let head: LackingHead = parse(first.as_bytes()).map_err(|error| error.at("line 1"))?;
+        let mut asked = Self { head, order: Vec::new(), wanted: HashMap::new(), attachments: HashSet::new() };
+        let mut number = 1;
+        while let Some(line) = lines.try_next().await.map_err(unreadable)? {
+            number += 1;
+            if line.trim().is_empty() {
+                continue;
+            }
+            if number > most {
+                let detail = format!("At most {most} lines are taken at once.");
+                return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+            }
+            let line: LackingLine = parse(line.as_bytes()).map_err(|error| error.at(&format!("line {number}")))?;
+            asked.add(line).map_err(|error| error.at(&format!("line {number}")))?;
+        }
+        Ok(asked)
+    }
+
+    fn add(&mut self, line: LackingLine) -> Result<(), ApiError> {
+        let hash = |field: &str, text: &str| {
+            Hash::parse(text).ok_or_else(|| ApiError::field(field, "must be sha256: and 64 hex digits"))
+        };
+        match line {
+            LackingLine { attachment: Some(text), id: None, .. } => {
+                self.attachments.insert(hash("attachment", &text)?);
+            }
+            LackingLine { id: Some(id), content_hash: Some(text), attachment: None } => {
+                let id = ResourceId::parse(&id)?.to_string();
+                if self.wanted.insert(id.clone(), hash("content_hash", &text)?).is_none() {
+                    self.order.push(id);
+                }
+            }
+            _ => return Err(ApiError::body("It must hold id and content_hash, or attachment.")),
+        }
+        Ok(())
+    }
+}
+
+/// The resources whose contents need not be sent: the domain has the same, or what they became under the same
+/// remapping still stands. Nothing of a type that the two environments describe differently.
+async fn had(
+    app: &Shared,
+    connection: &mut PgConnection,
+    domain_id: i32,
+    asked: &Asked,
+) -> Result<HashSet<String>, ApiError> {
+    let options =
+        planning::options(&asked.head.options).map_err(|(field, message)| ApiError::field(&field, message))?;
+    if options.change_ids {
+        return Ok(HashSet::new());
+    }
+    let same_type = |key: &str| {
+        app.types
+            .get(key)
+            .is_some_and(|kind| asked.head.types.get(key).is_some_and(|other| *other == kind.digest.to_string()))
+    };
+    let own = contents::own(connection, domain_id, &asked.wanted).await?;
+    let mut had: HashSet<String> = own.into_iter().filter(|(_, key)| same_type(key)).map(|(id, _)| id).collect();
+    let mut rest = asked.wanted.clone();
+    rest.retain(|id, _| !had.contains(id));
+    let bases = contents::bases(connection, domain_id, &asked.head.source_environment, &rest).await?;
+    if bases.is_empty() {
+        return Ok(had);
+    }
+    let (entries, remappings): (Vec<Entry>, Vec<String>) = bases.into_iter().unzip();
+    let source = &asked.head.source_environment;
+    let facts = facts::load(connection, &app.types, domain_id, source, &entries, &options).await?;
+    let fresh = FreshFrom(uuid::Uuid::nil());
+    let now = import_plan::remappings(&entries, &app.types, &facts, &options, &fresh);
+    let same = entries.into_iter().zip(remappings).zip(now).filter(|((_, before), now)| before == now);
+    had.extend(same.filter(|((entry, _), _)| same_type(&entry.type_key)).map(|((entry, _), _)| entry.id.to_string()));
+    Ok(had)
+}

@@ -1,0 +1,167 @@
+//! What can be done with any record: cancel it, try again what failed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use crate::db::records::{Change, Record as Row};
+use crate::db::{self, Acquire, jobs};
+use crate::domain::permission::Permission;
+use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
+use crate::planning;
+use crate::remote::RemoteError;
+use crate::wire::record::Record;
+
+use super::Shared;
+use super::auth::Caller;
+use super::error::ApiError;
+use super::extract::Path;
+use super::idempotency::Once;
+use super::records::{Accepted, find, line, lock};
+
+/// How often a cancel looks again, when a migration moves on meanwhile.
+const TRIES: usize = 3;
+
+/// What made a record, and so may end it or begin it again.
+fn needed(kind: RecordKind) -> Permission {
+    match kind {
+        RecordKind::Export => Permission::MigrationExport,
+        RecordKind::Import => Permission::MigrationImport,
+        RecordKind::Online => Permission::MigrationOnline,
+    }
+}
+
+/// Ends a record that has not ended: nothing changes in any catalogue once this is answered. Where the target
+/// of a migration may be writing already, it is asked first, and has the last word.
+pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
+    for _ in 0..TRIES {
+        if let Some(cancelled) = try_to_cancel(&app, &caller, id).await? {
+            return Ok(Json(line(cancelled)?));
+        }
+    }
+    Err(ApiError::busy())
+}
+
+/// `None`: the target was told to write just now.
+async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option<Row>, ApiError> {
+    let record = {
+        let mut connection = app.pool.acquire().await?;
+        find(&mut connection, caller, id).await?
+    };
+    caller.require(needed(record.kind()?))?;
+    record.status()?.cancellable()?;
+    let writing = is_writing_there(&record);
+    if writing {
+        cancel_there(app, &record).await?;
+    }
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = lock(&mut transaction, caller, id).await?;
+    record.status()?.cancellable()?;
+    if !writing && is_writing_there(&record) {
+        return Ok(None);
+    }
+    jobs::stop(&mut transaction, id).await?;
+    let change = Change {
+        status: Some(RecordStatus::Cancelled),
+        counts: Some(planning::settle_items(&mut transaction, id).await?),
+        error: Some(None),
+        ..Change::default()
+    };
+    db::import_entries::delete(&mut transaction, id).await?;
+    db::records::update(&mut transaction, id, change).await?;
+    let cancelled = find(&mut transaction, caller, id).await?;
+    transaction.commit().await?;
+    drop(connection);
+    if !writing && record.remote_record_id.is_some() {
+        // What waits there would wait for ever; nothing depends on it.
+        if let Err(error) = cancel_there(app, &record).await {
+            tracing::info!(record = %id, ?error, "the import at the target could not be cancelled");
+        }
+    }
+    Ok(Some(cancelled))
+}
+
+/// The target of a migration was told to execute, or is just being told.
+fn is_writing_there(record: &Row) -> bool {
+    let told = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
+    record.remote_record_id.is_some() && record.phase.as_deref().is_some_and(|phase| told.contains(&phase))
+}
+
+async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let target = match record.target_id {
+        Some(id) => db::targets::by_id(&mut connection, record.domain_id, id).await?,
+        None => None,
+    };
+    drop(connection);
+    let (Some(target), Some(there)) = (target, record.remote_record_id) else {
+        return Err(ApiError::conflict("The target was removed from the settings, so it cannot be asked to cancel."));
+    };
+    let answer = match app.remote(&target) {
+        Ok(remote) => remote.cancel(there).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    answer.map_err(|error: RemoteError| match error.is("wrong_state") {
+        true => {
+            let detail = "The target has ended the import already; this record will say so in a moment.";
+            ApiError::new(StatusCode::CONFLICT, "wrong_state", detail)
+        }
+        false => ApiError::new(
+            if error.transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT },
+            &error.code,
+            format!("The target is writing and could not be asked to stop: {} {}", error.message, error.hint),
+        ),
+    })
+}
+
+/// Does again what failed, or was never done, of a record that has ended; what succeeded stays as it is.
+pub async fn retry(
+    State(app): State<Shared>,
+    caller: Caller,
+    once: Once,
+    Path(id): Path<Uuid>,
+) -> Result<Accepted<Record>, ApiError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let record = lock(&mut transaction, &caller, id).await?;
+    let kind = record.kind()?;
+    caller.require(needed(kind))?;
+    record.status()?.retryable()?;
+    let job = match kind {
+        RecordKind::Export => jobs::EXPORT,
+        RecordKind::Import => {
+            let kept = match &record.package_key {
+                Some(key) => app.store.has(key).await?,
+                None => false,
+            };
+            if !kept {
+                let detail = "The record's package is no longer kept. Upload it again.";
+                return Err(ApiError::new(StatusCode::GONE, "gone", detail));
+            }
+            jobs::PARSE
+        }
+        RecordKind::Online => jobs::MIGRATE,
+    };
+    let before = record.transfer()?;
+    let executed = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
+    let executed = record.phase.as_deref().is_some_and(|phase| executed.contains(&phase));
+    let again = match kind {
+        RecordKind::Export => false,
+        RecordKind::Import => executed || before.again,
+        RecordKind::Online => record.remote_record_id.is_some(),
+    };
+    let change = Change {
+        status: Some(RecordStatus::Queued),
+        error: Some(None),
+        transfer: Some(Transfer { again, ..before }),
+        ..Change::default()
+    };
+    db::records::update(&mut transaction, id, change).await?;
+    jobs::queue(&mut transaction, job, id, record.domain_id).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    accepted.keep(&once, &mut transaction, None).await?;
+    transaction.commit().await?;
+    Ok(accepted)
+}

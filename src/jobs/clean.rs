@@ -1,0 +1,122 @@
+//! Cleaning: what was of use for a while. Never what a roll back needs: bases, superseded versions and
+//! attachment bytes stay.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::TryStreamExt;
+use tokio::sync::watch;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::db::{self, Acquire};
+use crate::store::{PACKAGES, UPLOADS, upload_prefix};
+
+use super::JobError;
+
+/// What nobody knows of is left alone for so long: it may be on its way to being known.
+const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Cleans again and again until `stop` says so. Replicas may do it at the same time.
+pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let pause = Duration::from_secs(u64::from(app.config.retention.every_seconds));
+    loop {
+        let cleaned = tokio::select! {
+            cleaned = clean(&app) => cleaned,
+            _ = stop.wait_for(|stopped| *stopped) => return,
+        };
+        if let Err(error) = cleaned {
+            warn!(%error, "cleaning came to no end; it is tried again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stopped| *stopped) => return,
+        }
+    }
+}
+
+async fn clean(app: &App) -> Result<(), JobError> {
+    let uploads = uploads(app).await?;
+    let packages = packages(app).await?;
+    let orphans = orphans(app).await?;
+    let mut connection = app.pool.acquire().await?;
+    let keys = db::idempotency_keys::forget(&mut connection, app.config.retention.key_days).await?;
+    let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
+    app.store.clear_scratch(SystemTime::now() - ORPHAN_AGE)?;
+    if uploads + packages + orphans + keys + jobs > 0 {
+        info!(uploads, packages, orphans, keys, jobs, "cleaned");
+    }
+    Ok(())
+}
+
+/// Uploads whose time is over, and the pieces of those that became an import.
+async fn uploads(app: &App) -> Result<u64, JobError> {
+    let mut count = 0;
+    loop {
+        let mut connection = app.pool.acquire().await?;
+        let over = db::uploads::over(&mut connection).await?;
+        drop(connection);
+        if over.is_empty() {
+            return Ok(count);
+        }
+        for (id, expired) in over {
+            count += 1;
+            for (key, _) in app.store.list(&upload_prefix(id)).try_collect::<Vec<_>>().await? {
+                app.store.delete(&key).await?;
+            }
+            let mut connection = app.pool.acquire().await?;
+            match expired {
+                true => db::uploads::delete(&mut connection, id).await?,
+                false => db::uploads::forget_pieces(&mut connection, id).await?,
+            }
+        }
+    }
+}
+
+/// Packages of records that ended long ago.
+async fn packages(app: &App) -> Result<u64, JobError> {
+    let mut count = 0;
+    loop {
+        let mut connection = app.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let old = db::records::let_go_packages(&mut transaction, app.config.retention.package_days).await?;
+        for key in &old {
+            app.store.delete(key).await?;
+        }
+        transaction.commit().await?;
+        if old.is_empty() {
+            return Ok(count);
+        }
+        count += old.len() as u64;
+    }
+}
+
+/// Bytes in the store that no row knows of: their server died between the two.
+async fn orphans(app: &App) -> Result<u64, JobError> {
+    let old = SystemTime::now() - ORPHAN_AGE;
+    let mut count = 0;
+    for prefix in [PACKAGES, UPLOADS] {
+        let found: Vec<(String, SystemTime)> = app.store.list(prefix).try_collect().await?;
+        let keys: Vec<String> = found.into_iter().filter(|(_, at)| *at < old).map(|(key, _)| key).collect();
+        for keys in keys.chunks(1_000) {
+            let mut connection = app.pool.acquire().await?;
+            let uploads: Vec<Uuid> = keys.iter().filter_map(|key| upload_of(key)).collect();
+            let known = db::records::known_packages(&mut connection, keys).await?;
+            let alive = db::uploads::alive(&mut connection, &uploads).await?;
+            drop(connection);
+            let is_orphan =
+                |key: &&String| !known.contains(*key) && upload_of(key).is_none_or(|id| !alive.contains(&id));
+            for key in keys.iter().filter(is_orphan) {
+                app.store.delete(key).await?;
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// The upload that a key belongs to.
+fn upload_of(key: &str) -> Option<Uuid> {
+    key.strip_prefix(UPLOADS)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+}

@@ -1,0 +1,75 @@
+//! Talks to the target of one online migration: repeats what failed in passing, until the deadline.
+
+use std::time::Duration;
+
+use crate::db;
+use crate::db::records::Record;
+use crate::remote::{Remote, RemoteError};
+use crate::secrets;
+
+use super::{Context, JobError};
+
+/// The first pause between two tries is at most this long; each next one may be twice as long,
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// but no longer than this, unless the target asks for it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The target of a migration, as one job talks to it.
+pub(super) struct Courier {
+    pub(super) context: Context,
+    pub(super) remote: Remote,
+}
+
+impl Courier {
+    /// For the target of a record, as it is set now.
+    ///
+    /// # Errors
+    /// It was removed, or its settings cannot be used.
+    pub(super) async fn of(context: &Context, record: &Record) -> Result<Self, JobError> {
+        let gone = || RemoteError::settings("The target was removed from the settings.", "Choose another target.");
+        let mut connection = context.app.pool.acquire().await?;
+        let id = record.target_id.ok_or_else(gone)?;
+        let target = db::targets::by_id(&mut connection, record.domain_id, id).await?.ok_or_else(gone)?;
+        Ok(Self { context: context.clone(), remote: context.app.remote(&target)? })
+    }
+
+    /// Calls the target, again and again while it fails in passing. Between two tries no slot is held. The
+    /// inner error is what the target said for good, or that the deadline is over.
+    ///
+    /// # Errors
+    /// The job was taken over, or the database fails.
+    pub(super) async fn tried<T, F: Future<Output = Result<T, RemoteError>>>(
+        &self,
+        mut call: impl FnMut() -> F,
+    ) -> Result<Result<T, RemoteError>, JobError> {
+        let deadline = Duration::from_secs(u64::from(self.context.app.config.jobs.target_deadline_seconds));
+        let mut pause = FIRST_PAUSE;
+        let mut failing = false;
+        loop {
+            let error = match call().await {
+                Err(error) if error.transient => error,
+                answer => {
+                    if failing {
+                        self.context.failing(false).await?;
+                    }
+                    return Ok(answer);
+                }
+            };
+            failing = true;
+            if self.context.failing(true).await? >= deadline {
+                return Ok(Err(error));
+            }
+            tracing::debug!(record = %self.context.record_id(), error = error.message, "the target is tried again");
+            // Full jitter: many migrations that fail at once must not come back at once.
+            let jittered = pause.mul_f64(fraction());
+            let wait = error.retry_after.map_or(jittered, |wish| wish + jittered);
+            self.context.waiting(tokio::time::sleep(wait)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// From 0 to 1.
+fn fraction() -> f64 {
+    secrets::random::<4>().map_or(0.5, |bytes| f64::from(u32::from_le_bytes(*bytes)) / f64::from(u32::MAX))
+}

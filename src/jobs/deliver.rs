@@ -1,0 +1,93 @@
+//! Bringing a package to the target: an upload in pieces, which goes on from the target's offset whatever
+//! happened to either side.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use bytes::Bytes;
+
+use crate::db::DbError;
+use crate::db::records::{Change, Record};
+use crate::domain::record::{Phase, Transfer};
+use crate::remote::{PIECE, RemoteError};
+use crate::wire::record::PackageInfo;
+
+use super::courier::Courier;
+use super::{JobError, blocking};
+
+/// Has all of the record's package at the target; returns the upload there.
+pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
+    let package: Option<PackageInfo> =
+        record.package.clone().map(serde_json::from_value).transpose().map_err(|_| DbError::Corrupt("package"))?;
+    let package = package.ok_or(DbError::Corrupt("package"))?;
+    let mut transfer = record.transfer()?;
+    let uploading =
+        Change { phase: Some(Phase::Uploading), progress: Some((0, package.size, "bytes")), ..Change::default() };
+    courier.context.note(uploading).await?;
+    // An upload that expired at the target is begun anew.
+    for attempt in 0..3 {
+        let id = match &transfer.upload_id {
+            Some(id) => id.clone(),
+            None => begin(courier, &mut transfer, &package, attempt).await?,
+        };
+        match pieces(courier, record, &id, package.size).await? {
+            Ok(()) => return Ok(id),
+            Err(error) if error.is("not_found") || error.is("gone") => transfer.upload_id = None,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RemoteError::settings("The target forgets uploads before they end.", "Look at the target's log.").into())
+}
+
+async fn begin(
+    courier: &Courier,
+    transfer: &mut Transfer,
+    package: &PackageInfo,
+    attempt: u32,
+) -> Result<String, JobError> {
+    let key = format!("{}/{attempt}/{}", courier.context.record_id(), package.sha256);
+    let id = courier.tried(|| courier.remote.begin_upload(package.size, &key)).await??;
+    transfer.upload_id = Some(id.clone());
+    courier.context.note(Change { transfer: Some(transfer.clone()), ..Change::default() }).await?;
+    Ok(id)
+}
+
+/// Sends what the target does not have yet.
+async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Result<Result<(), RemoteError>, JobError> {
+    let mut there = match courier.tried(|| courier.remote.upload_offset(id)).await? {
+        Ok(offset) => offset,
+        Err(error) => return Ok(Err(error)),
+    };
+    while there < size {
+        courier.context.note(Change { progress: Some((there, size, "bytes")), ..Change::default() }).await?;
+        let piece = read(courier, record, there).await?;
+        if piece.is_empty() {
+            return Err(RemoteError::settings("The target has another upload than was begun.", "Migrate again.").into());
+        }
+        let sent = courier.tried(|| async {
+            match courier.remote.send_piece(id, there, piece.clone()).await {
+                // An earlier try arrived after all, or half of it.
+                Err(error) if error.is("conflict") => courier.remote.upload_offset(id).await,
+                other => other,
+            }
+        });
+        there = match sent.await? {
+            Ok(offset) => offset,
+            Err(error) => return Ok(Err(error)),
+        };
+    }
+    courier.context.note(Change { progress: Some((size, size, "bytes")), ..Change::default() }).await?;
+    Ok(Ok(()))
+}
+
+async fn read(courier: &Courier, record: &Record, from: u64) -> Result<Bytes, JobError> {
+    let (app, key) = (courier.context.app.clone(), record.package_key.clone().unwrap_or_default());
+    blocking(move || {
+        let mut file = app.store.open_local(&key)?;
+        let failed = |error: std::io::Error| JobError::Retry(format!("the package cannot be read: {error}"));
+        file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        let mut piece = Vec::with_capacity(PIECE);
+        file.take(PIECE as u64).read_to_end(&mut piece).map_err(failed)?;
+        Ok(piece.into())
+    })
+    .await
+}

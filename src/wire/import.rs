@@ -1,0 +1,57 @@
+//! What passes between two environments before a package does.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::record::PlanRequest;
+
+/// The first line of `POST /imports/lacking`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LackingHead {
+    /// The ID of the environment that the package will come from.
+    pub source_environment: String,
+    /// The digest of each type file used.
+    pub types: BTreeMap<String, String>,
+    /// How the package will be imported: what was changed on its way in last time is known by that.
+    #[serde(default)]
+    pub options: PlanRequest,
+    /// The hash of the index that the package would have: where it is known, no further line is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+}
+
+/// A further line of it: a resource with its content hash, or the hash of an attachment's bytes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct LackingLine {
+    /// A resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its content hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_hash: Option<String>,
+    /// The SHA-256 of an attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<String>,
+}
+
+/// What this domain lacks of what was asked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Lacking {
+    /// Resources whose contents are to be sent.
+    pub ids: Vec<String>,
+    /// Attachments whose bytes are to be sent, as they were asked for.
+    pub attachments: Vec<String>,
+    /// The index is known: it may be left out.
+    #[serde(default)]
+    pub index: bool,
+}
+
+/// An upload in the place of a package.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FromUpload {
+    /// A complete upload of the same user.
+    pub upload_id: Uuid,
+}
