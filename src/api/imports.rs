@@ -28,6 +28,7 @@ use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, is_media_type, parse};
+use super::openapi::{Binary, PackageForm};
 use super::records::{Accepted, find, line, lock};
 
 /// A package as it was received.
@@ -37,8 +38,15 @@ struct Received {
     size: u64,
 }
 
-/// Receives a package. What can be told from its table of contents is refused at once and leaves nothing
-/// behind; its contents are checked while they are parsed.
+/// Receives a package.
+///
+/// What can be told from its table of contents is refused at once and leaves nothing behind; its contents are
+/// checked while they are parsed. The record then stops at `awaiting_confirmation`.
+#[utoipa::path(
+    post, path = "/api/v1/imports",
+    request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"))),
+    responses((status = 202, body = Record), (status = 507, description = "The store is full"))
+)]
 pub async fn create(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Accepted<Record>, ApiError> {
     let repeat = idempotency_key(request.headers())?;
     let received = package(&app, request).await?;
@@ -184,6 +192,15 @@ async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Ma
 }
 
 /// Sets the options and plans anew.
+#[utoipa::path(
+    put, path = "/api/v1/imports/{id}/plan",
+    request_body = PlanRequest,
+    responses(
+        (status = 200, body = Record),
+        (status = 409, description = "It does not await confirmation"),
+        (status = 410, description = "The package is no longer kept"),
+    )
+)]
 pub async fn plan(
     State(app): State<Shared>,
     caller: Caller,
@@ -274,8 +291,21 @@ impl Planned {
     }
 }
 
-/// Starts the import. A body with options replaces the stored ones; one of the digest alone, or none,
-/// leaves them.
+/// Starts the import.
+///
+/// A body with options replaces the stored ones; one of the digest alone, or none, leaves them.
+#[utoipa::path(
+    post, path = "/api/v1/imports/{id}/execute",
+    request_body = Option<PlanRequest>,
+    responses(
+        (status = 202, body = Record),
+        (
+            status = 409,
+            description = "It does not await confirmation, or the plan is another than that of `plan_digest`",
+        ),
+        (status = 410, description = "The package is no longer kept"),
+    )
+)]
 pub async fn execute(
     State(app): State<Shared>,
     caller: Caller,

@@ -18,6 +18,11 @@ use super::records::{Accepted, find};
 use super::selections;
 
 /// Starts an online migration: one record here, one import record at the target.
+#[utoipa::path(
+    post, path = "/api/v1/migrations",
+    request_body = MigrationRequest,
+    responses((status = 202, body = Record))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
