@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench sqlx
+.PHONY: help install demo test check bench sqlx openapi
 # Queries are checked against .sqlx, so that building needs no database.
 export SQLX_OFFLINE ?= true
 
@@ -17,15 +17,21 @@ demo: install ## Two environments and a real migration between them (ARGS=--once
 test: install check ## Everything that must hold: format, lints, generated files, tests
 	cargo test
 
-check: ## Format, lints, and that .sqlx is what the queries say
+check: ## Format, lints, and that .sqlx and docs/openapi.json are what the code says
 	cargo fmt --check
 	@rm -rf target/sqlx && mkdir -p target/sqlx && touch src/lib.rs
 	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/target/sqlx scripts/with-postgres cargo clippy --all-targets -- -D warnings
 	@diff -r .sqlx target/sqlx || { echo ".sqlx is not what the queries say: run make sqlx and commit it"; exit 1; }
+	@cargo build --quiet --bin ferry --tests
+	@target/debug/ferry openapi | diff docs/openapi.json - >/dev/null || { echo "docs/openapi.json is not what the code says: run make openapi and commit it"; exit 1; }
 
 sqlx: ## Write .sqlx anew after a query or a migration changed
 	@rm -rf .sqlx && mkdir .sqlx && touch src/lib.rs
 	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/.sqlx scripts/with-postgres cargo clippy --all-targets
+
+openapi: ## Write docs/openapi.json anew after a handler or a shape changed
+	@cargo build --quiet --bin ferry --tests
+	@target/debug/ferry openapi > docs/openapi.json
 
 bench: install ## Speed beside pg_dump and pg_restore (ARGS="RESOURCES ROUNDS", 10000 and 5 unless given)
 	cargo bench --bench scale -- $(ARGS)

@@ -8,6 +8,7 @@ pub mod db;
 pub mod domain;
 pub mod jobs;
 pub mod package;
+pub mod page;
 pub mod planning;
 pub mod postgres;
 pub mod remote;

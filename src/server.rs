@@ -1,4 +1,4 @@
-//! Builds the app, mounts the API, starts the runner, shuts down gracefully.
+//! Builds the app, mounts the API and the pages, starts the runner, shuts down gracefully.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::app::{App, StartError};
 use crate::config::Config;
-use crate::{api, jobs};
+use crate::{api, jobs, page};
 
 /// How long requests in flight may take to end once the server stops.
 const GRACE: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let stopped = app.stopping.subscribe();
         let mut until = stopped.clone();
-        let serve = axum::serve(listener, layered(api::router(app.clone())).into_make_service())
+        let serve = axum::serve(listener, layered(api::router(app.clone()).merge(page::router())).into_make_service())
             .with_graceful_shutdown(async move {
                 let _ = until.wait_for(|stopped| *stopped).await;
             });

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::db::{self, Acquire};
 use crate::domain::resource::{Hash, parse_attachment_path};
@@ -21,16 +22,30 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::exports::is_known;
 use super::extract::Path;
+use super::openapi::Binary;
 
 /// An attachment that was written.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Written {
+    /// As definitions name it.
     path: String,
+    /// Of the bytes, hex.
     sha256: String,
+    /// In bytes.
     size: u64,
 }
 
 /// Writes the bytes of an attachment; resources that name it get the content hash that fits.
+#[utoipa::path(
+    put, path = "/api/v1/attachments/{*path}",
+    params(("path" = String, Path, description = "A definition names it as `/` + path; it may contain `/`")),
+    request_body(content = Binary, content_type = "application/octet-stream", description = "Of any media type"),
+    responses(
+        (status = 200, body = Written, description = "There were other bytes before"),
+        (status = 201, body = Written),
+        (status = 507, description = "The store is full"),
+    )
+)]
 pub async fn put(
     State(app): State<Shared>,
     caller: Caller,
@@ -92,6 +107,23 @@ pub(super) async fn receive(
 }
 
 /// The bytes of an attachment, to whoever may read a resource that names it.
+#[utoipa::path(
+    get, path = "/api/v1/attachments/{*path}",
+    params(
+        ("path" = String, Path, description = "As a definition names it, without the first `/`"),
+        ("If-None-Match" = Option<String>, Header, description = "An ETag"),
+    ),
+    responses(
+        (
+            status = 200,
+            body = Binary,
+            content_type = "application/octet-stream",
+            description = "The bytes, with the media type of the name's ending",
+            headers(("ETag" = String)),
+        ),
+        (status = 304),
+    )
+)]
 pub async fn show(
     State(app): State<Shared>,
     caller: Caller,

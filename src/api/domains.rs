@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::db::{self, Acquire, domains};
 use crate::domain::resource::ResourceId;
@@ -16,13 +17,17 @@ use super::extract::{JsonBody, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
 
 /// Which page.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Page {
+    /// Where the page begins: `next_cursor` of the page before.
     pub(super) cursor: Option<String>,
+    /// How many items.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     pub(super) limit: Option<u32>,
 }
 
 /// The domains, by name.
+#[utoipa::path(get, path = "/api/v1/domains", params(Page), responses((status = 200, body = List<Domain>)))]
 pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Result<Json<List<Domain>>, ApiError> {
     let limit = page_size(query.limit)?;
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
@@ -32,6 +37,11 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
 }
 
 /// Makes a domain.
+#[utoipa::path(
+    post, path = "/api/v1/domains",
+    request_body = NewDomain,
+    responses((status = 201, body = Domain), (status = 409, description = "A domain of this name exists already"))
+)]
 pub async fn create(
     State(app): State<Shared>,
     once: Once,

@@ -17,11 +17,16 @@ use super::error::ApiError;
 use super::extract::JsonBody;
 
 /// The process answers.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn alive() -> &'static str {
     "ok"
 }
 
 /// Database and storage answer.
+#[utoipa::path(
+    get, path = "/readyz",
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 503))
+)]
 pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> {
     let down = |what: &str| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("The {what} does not answer."))
@@ -32,17 +37,24 @@ pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> 
 }
 
 /// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn metrics(State(app): State<Shared>) -> String {
     app.metrics.render()
 }
 
 /// Who this environment is.
+#[utoipa::path(get, path = "/api/v1/environment", responses((status = 200, body = Environment)))]
 pub async fn show(State(app): State<Shared>) -> Result<Json<Environment>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     Ok(Json(environment(&app, &mut connection).await?))
 }
 
 /// Turns feature switches, sets licence limits.
+#[utoipa::path(
+    patch, path = "/api/v1/environment",
+    request_body = EnvironmentChange,
+    responses((status = 200, body = Environment))
+)]
 pub async fn change(
     State(app): State<Shared>,
     JsonBody(change): JsonBody<EnvironmentChange>,
@@ -99,6 +111,11 @@ pub(super) async fn environment(app: &Shared, connection: &mut PgConnection) -> 
 }
 
 /// The resource types, with labels.
+#[utoipa::path(
+    get, path = "/api/v1/resource-types",
+    operation_id = "list",
+    responses((status = 200, body = List<TypeLine>))
+)]
 pub async fn types(State(app): State<Shared>) -> Json<List<TypeLine>> {
     let line = |kind: &std::sync::Arc<crate::domain::resource_type::ResourceType>| TypeLine {
         key: kind.key.to_string(),

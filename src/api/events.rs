@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
 use crate::db::DbError;
+use crate::wire::record::Record;
 
 use super::Shared;
 use super::auth::Caller;
@@ -22,6 +23,10 @@ use super::records::{find, line};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The record now and at each change, as JSON, until it has ended.
+#[utoipa::path(
+    get, path = "/api/v1/records/{id}/events",
+    responses((status = 200, content_type = "text/event-stream", body = Record, description = "Each event's data is the record"))
+)]
 pub async fn events(
     State(app): State<Shared>,
     caller: Caller,

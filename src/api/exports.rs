@@ -23,10 +23,16 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path};
 use super::idempotency::Once;
+use super::openapi::Binary;
 use super::records::{Accepted, find};
 use super::selections;
 
 /// What an export would take along, and why.
+#[utoipa::path(
+    post, path = "/api/v1/exports/preview",
+    request_body = ExportRequest,
+    responses((status = 200, body = Preview))
+)]
 pub async fn preview(
     State(app): State<Shared>,
     caller: Caller,
@@ -53,6 +59,11 @@ pub async fn preview(
 }
 
 /// Starts an export.
+#[utoipa::path(
+    post, path = "/api/v1/exports",
+    request_body = ExportRequest,
+    responses((status = 202, body = Record))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -90,6 +101,27 @@ pub async fn create(
 }
 
 /// The package of an export: whole, or a range of it.
+#[utoipa::path(
+    get, path = "/api/v1/exports/{id}/package",
+    params(
+        ("Range" = Option<String>, Header, description = "One range of bytes"),
+        ("If-Range" = Option<String>, Header, description = "An ETag"),
+        ("If-None-Match" = Option<String>, Header, description = "An ETag"),
+    ),
+    responses(
+        (status = 200, body = Binary, content_type = "application/zip", headers(("ETag" = String))),
+        (
+            status = 206,
+            body = Binary,
+            content_type = "application/zip",
+            headers(("ETag" = String), ("Content-Range" = String)),
+        ),
+        (status = 304),
+        (status = 409, description = "It is not packed yet"),
+        (status = 410, description = "The package is no longer kept"),
+        (status = 416),
+    )
+)]
 pub async fn package(
     State(app): State<Shared>,
     caller: Caller,

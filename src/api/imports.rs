@@ -30,12 +30,20 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
 use super::idempotency::Once;
+use super::openapi::{Binary, PackageForm};
 use super::packages::{Brought, Received, brought, uploaded};
 use super::records::{Accepted, find, line, lock};
 use super::uploads::{clear, held};
 
-/// Receives a package. What can be told from its table of contents is refused at once and leaves nothing
-/// behind; its contents are checked while they are parsed.
+/// Receives a package.
+///
+/// What can be told from its table of contents is refused at once and leaves nothing behind; its contents are
+/// checked while they are parsed. The record then stops at `awaiting_confirmation`.
+#[utoipa::path(
+    post, path = "/api/v1/imports",
+    request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"), (FromUpload = "application/json"))),
+    responses((status = 202, body = Record), (status = 507, description = "The store is full"))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -140,6 +148,10 @@ fn arrived(manifest: &Manifest, received: &Received) -> Change {
 
 /// Gives an import that awaits confirmation another package of the same export, which holds what the first
 /// one left out; it is parsed anew.
+#[utoipa::path(
+    put, path = "/api/v1/imports/{id}/package", request_body = FromUpload,
+    responses((status = 202, body = Record), (status = 409, description = "The import does not await confirmation"))
+)]
 pub async fn replace_package(
     State(app): State<Shared>,
     caller: Caller,
@@ -204,6 +216,15 @@ async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Ma
 }
 
 /// Sets the options and plans anew.
+#[utoipa::path(
+    put, path = "/api/v1/imports/{id}/plan",
+    request_body = PlanRequest,
+    responses(
+        (status = 200, body = Record),
+        (status = 409, description = "It does not await confirmation"),
+        (status = 410, description = "The package is no longer kept"),
+    )
+)]
 pub async fn plan(
     State(app): State<Shared>,
     caller: Caller,
@@ -298,11 +319,25 @@ impl Planned {
     }
 }
 
-/// Starts the import. A body with options replaces the stored ones; one of the digest alone, or none,
-/// leaves them.
+/// Starts the import.
+///
+/// A body with options replaces the stored ones; one of the digest alone, or none, leaves them.
+#[utoipa::path(
+    post, path = "/api/v1/imports/{id}/execute",
+    request_body = Option<PlanRequest>,
+    responses(
+        (status = 202, body = Record),
+        (
+            status = 409,
+            description = "It does not await confirmation, or the plan is another than that of `plan_digest`",
+        ),
+        (status = 410, description = "The package is no longer kept"),
+    )
+)]
 pub async fn execute(
     State(app): State<Shared>,
     caller: Caller,
+    once: Once,
     Path(id): Path<Uuid>,
     MaybeJson(body): MaybeJson<Map<String, Value>>,
 ) -> Result<Accepted<Record>, ApiError> {
@@ -328,9 +363,10 @@ pub async fn execute(
     db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
         .await?;
     jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;
-    let record = find(&mut transaction, &caller, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
-    Accepted::record(record)
+    Ok(accepted)
 }
 
 /// 409 `package_incomplete`, with the resources whose contents are to be sent.

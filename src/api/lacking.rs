@@ -27,6 +27,14 @@ use super::extract::{is_media_type, parse};
 const LONGEST: usize = 16 * 1024 * 1024;
 
 /// Says which contents are to be sent.
+#[utoipa::path(
+    post, path = "/api/v1/imports/lacking",
+    request_body(
+        content((LackingHead = "application/x-ndjson")),
+        description = "First such a line, then lines `{id, content_hash}` and `{attachment}`"
+    ),
+    responses((status = 200, body = Lacking))
+)]
 pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Json<Lacking>, ApiError> {
     if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
         return Err(ApiError::media_type("application/x-ndjson"));

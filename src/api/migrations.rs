@@ -22,6 +22,11 @@ use super::records::{Accepted, find, lock};
 use super::selections;
 
 /// Starts an online migration: one record here, one import record at the target.
+#[utoipa::path(
+    post, path = "/api/v1/migrations",
+    request_body = MigrationRequest,
+    responses((status = 202, body = Record))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -68,6 +73,13 @@ pub async fn create(
 }
 
 /// Goes on with a migration whose plan was shown: as it is, or with other resolutions.
+#[utoipa::path(
+    post, path = "/api/v1/migrations/{id}/confirm", request_body = Option<ConfirmRequest>,
+    responses(
+        (status = 202, body = Record),
+        (status = 409, description = "It does not await confirmation, or its plan is another one now"),
+    )
+)]
 pub async fn confirm(
     State(app): State<Shared>,
     caller: Caller,

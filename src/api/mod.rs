@@ -1,4 +1,4 @@
-//! HTTP: one file per noun, every path here, each with what it needs.
+//! HTTP: one file per noun, every route here, each with what it needs.
 
 mod attachments;
 mod auth;
@@ -12,6 +12,7 @@ mod idempotency;
 mod imports;
 mod lacking;
 mod migrations;
+mod openapi;
 mod packages;
 mod pieces;
 mod record_actions;
@@ -25,9 +26,11 @@ mod users;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, head, patch, post, put};
+use axum::routing::MethodRouter;
+use axum::{Extension, Router};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::domain::permission::Permission as P;
@@ -39,123 +42,97 @@ use idempotency::once;
 /// What every handler has.
 pub type Shared = Arc<App>;
 
-/// A path with its methods, and what each needs.
-struct Route {
-    path: &'static str,
-    methods: Vec<(Needs, MethodRouter<Shared>)>,
+/// A route and what it needs.
+type Route = (Needs, UtoipaMethodRouter<Shared>);
+
+fn may(permission: P, route: UtoipaMethodRouter<Shared>) -> Route {
+    (Needs::Permission(permission), route)
 }
 
-fn on(path: &'static str, methods: impl IntoIterator<Item = (Needs, MethodRouter<Shared>)>) -> Route {
-    Route { path, methods: methods.into_iter().collect() }
+fn signed_in(route: UtoipaMethodRouter<Shared>) -> Route {
+    (Needs::Token, route)
 }
 
-fn may(permission: P, method: MethodRouter<Shared>) -> (Needs, MethodRouter<Shared>) {
-    (Needs::Permission(permission), method)
+fn public(route: UtoipaMethodRouter<Shared>) -> Route {
+    (Needs::Nothing, route)
 }
 
-fn signed_in(method: MethodRouter<Shared>) -> (Needs, MethodRouter<Shared>) {
-    (Needs::Token, method)
-}
-
-/// Every path of the API.
-fn routes() -> Vec<Route> {
+/// Every route of the API; addresses, methods and answers stand at the handlers.
+fn table() -> Vec<Route> {
     vec![
-        on("/healthz", [(Needs::Nothing, get(environment::alive))]),
-        on("/readyz", [(Needs::Nothing, get(environment::ready))]),
-        on("/metrics", [(Needs::Nothing, get(environment::metrics))]),
-        on("/api/v1/session", [signed_in(get(users::whoami))]),
-        on(
-            "/api/v1/environment",
-            [signed_in(get(environment::show)), may(P::EnvironmentManage, patch(environment::change))],
-        ),
-        on("/api/v1/resource-types", [signed_in(get(environment::types))]),
-        on("/api/v1/resources", [may(P::ResourceRead, get(resources::list))]),
-        on("/api/v1/resources/batch", [may(P::ResourceWrite, post(resource_writes::batch))]),
-        on(
-            "/api/v1/resources/{id}",
-            [
-                may(P::ResourceRead, get(resources::show)),
-                may(P::ResourceWrite, put(resource_writes::put)),
-                may(P::ResourceWrite, delete(resource_writes::delete)),
-            ],
-        ),
-        on("/api/v1/resources/{id}/lineage", [may(P::ResourceRead, get(resources::lineage))]),
-        on("/api/v1/resources/{id}/revisions", [may(P::ResourceRead, get(resources::revisions))]),
-        on(
-            "/api/v1/attachments/{*path}",
-            [may(P::ResourceRead, get(attachments::show)), may(P::ResourceWrite, put(attachments::put))],
-        ),
-        on("/api/v1/exports/preview", [may(P::MigrationExport, post(exports::preview))]),
-        on("/api/v1/exports", [may(P::MigrationExport, post(exports::create))]),
-        on("/api/v1/exports/{id}/package", [may(P::MigrationExport, get(exports::package))]),
-        on(
-            "/api/v1/uploads",
-            [
-                may(P::MigrationImport, post(uploads::create)),
-                (Needs::Nothing, axum::routing::options(uploads::options)),
-            ],
-        ),
-        on(
-            "/api/v1/uploads/{id}",
-            [
-                may(P::MigrationImport, head(uploads::head)),
-                may(P::MigrationImport, patch(uploads::patch)),
-                may(P::MigrationImport, delete(uploads::delete)),
-                may(P::MigrationImport, post(uploads::overridden)),
-            ],
-        ),
-        on("/api/v1/imports", [may(P::MigrationImport, post(imports::create))]),
-        on("/api/v1/imports/lacking", [may(P::MigrationImport, post(lacking::lacking))]),
-        on("/api/v1/imports/{id}/package", [may(P::MigrationImport, put(imports::replace_package))]),
-        on("/api/v1/imports/{id}/plan", [may(P::MigrationImport, put(imports::plan))]),
-        on("/api/v1/imports/{id}/execute", [may(P::MigrationImport, post(imports::execute))]),
-        on(
-            "/api/v1/targets",
-            [may(P::MigrationOnline, get(targets::list)), may(P::DomainManage, post(targets::create))],
-        ),
-        on(
-            "/api/v1/targets/{id}",
-            [
-                may(P::MigrationOnline, get(targets::show)),
-                may(P::DomainManage, patch(targets::change)),
-                may(P::DomainManage, delete(targets::delete)),
-            ],
-        ),
-        on("/api/v1/targets/{id}/check", [may(P::MigrationOnline, post(targets::check))]),
-        on("/api/v1/migrations", [may(P::MigrationOnline, post(migrations::create))]),
-        on("/api/v1/migrations/{id}/confirm", [may(P::MigrationOnline, post(migrations::confirm))]),
-        on("/api/v1/records", [signed_in(get(records::list))]),
-        on("/api/v1/records/{id}", [signed_in(get(records::show))]),
-        on("/api/v1/records/{id}/events", [signed_in(get(events::events))]),
-        on("/api/v1/records/{id}/cancel", [signed_in(post(record_actions::cancel))]),
-        on("/api/v1/records/{id}/retry", [signed_in(post(record_actions::retry))]),
-        on("/api/v1/records/{id}/items", [signed_in(get(records::items))]),
-        on("/api/v1/users", [may(P::DomainManage, get(users::list)), may(P::DomainManage, post(users::create))]),
-        on(
-            "/api/v1/users/{id}",
-            [may(P::DomainManage, patch(users::change)), may(P::DomainManage, delete(users::delete))],
-        ),
-        on("/api/v1/users/{id}/tokens", [signed_in(get(users::tokens)), signed_in(post(users::create_token))]),
-        on("/api/v1/users/{id}/tokens/{token_id}", [signed_in(delete(users::delete_token))]),
-        on(
-            "/api/v1/domains",
-            [may(P::EnvironmentManage, get(domains::list)), may(P::EnvironmentManage, post(domains::create))],
-        ),
+        public(routes!(environment::alive)),
+        public(routes!(environment::ready)),
+        public(routes!(environment::metrics)),
+        public(routes!(openapi::show)),
+        signed_in(routes!(users::whoami)),
+        signed_in(routes!(environment::show)),
+        may(P::EnvironmentManage, routes!(environment::change)),
+        signed_in(routes!(environment::types)),
+        may(P::ResourceRead, routes!(resources::list)),
+        may(P::ResourceWrite, routes!(resource_writes::batch)),
+        may(P::ResourceRead, routes!(resources::show)),
+        may(P::ResourceWrite, routes!(resource_writes::put, resource_writes::delete)),
+        may(P::ResourceRead, routes!(resources::lineage)),
+        may(P::ResourceRead, routes!(resources::revisions)),
+        may(P::ResourceRead, routes!(attachments::show)),
+        may(P::ResourceWrite, routes!(attachments::put)),
+        may(P::MigrationExport, routes!(exports::preview)),
+        may(P::MigrationExport, routes!(exports::create)),
+        may(P::MigrationExport, routes!(exports::package)),
+        public(routes!(uploads::options)),
+        may(P::MigrationImport, routes!(uploads::create)),
+        may(P::MigrationImport, routes!(uploads::head, uploads::patch, uploads::delete, uploads::overridden)),
+        may(P::MigrationImport, routes!(imports::create)),
+        may(P::MigrationImport, routes!(lacking::lacking)),
+        may(P::MigrationImport, routes!(imports::replace_package)),
+        may(P::MigrationImport, routes!(imports::plan)),
+        may(P::MigrationImport, routes!(imports::execute)),
+        may(P::MigrationOnline, routes!(targets::list)),
+        may(P::DomainManage, routes!(targets::create)),
+        may(P::MigrationOnline, routes!(targets::show)),
+        may(P::DomainManage, routes!(targets::change, targets::delete)),
+        may(P::MigrationOnline, routes!(targets::check)),
+        may(P::MigrationOnline, routes!(migrations::create)),
+        may(P::MigrationOnline, routes!(migrations::confirm)),
+        signed_in(routes!(records::list)),
+        signed_in(routes!(records::show)),
+        signed_in(routes!(records::items)),
+        signed_in(routes!(events::events)),
+        signed_in(routes!(record_actions::cancel)),
+        signed_in(routes!(record_actions::retry)),
+        may(P::DomainManage, routes!(users::list, users::create)),
+        may(P::DomainManage, routes!(users::change, users::delete)),
+        signed_in(routes!(users::tokens, users::create_token)),
+        signed_in(routes!(users::delete_token)),
+        may(P::EnvironmentManage, routes!(domains::list, domains::create)),
     ]
+}
+
+/// The whole API as OpenAPI 3.1, in JSON.
+pub fn document() -> String {
+    let mut router = OpenApiRouter::with_openapi(openapi::head());
+    for (needs, route) in table() {
+        router = router.routes(openapi::describe(needs, route));
+    }
+    let mut document = router.into_openapi();
+    openapi::finish(&mut document);
+    // Texts and maps of texts: writing them does not fail.
+    document.to_pretty_json().unwrap_or_default()
 }
 
 /// The whole API.
 pub fn router(app: Shared) -> Router {
-    let mut router = Router::new();
-    for route in routes() {
-        for (needs, method) in route.methods {
-            let guarded = method
-                .route_layer(from_fn_with_state(app.clone(), once))
-                .route_layer(from_fn_with_state((app.clone(), needs), authorize));
-            router = router.route(route.path, guarded);
-        }
+    let mut router = OpenApiRouter::default();
+    for (needs, route) in table() {
+        let guard = from_fn_with_state((app.clone(), needs), authorize);
+        let repeated = from_fn_with_state(app.clone(), once);
+        let versioned = from_fn(uploads::versioned);
+        let layered =
+            |methods: MethodRouter<Shared>| methods.route_layer(repeated).route_layer(versioned).route_layer(guard);
+        router = router.routes(route.map(layered));
     }
-    router
+    Router::from(router)
+        .layer(Extension(openapi::Published(document().into())))
         // Every handler counts the bytes of its own body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
@@ -166,7 +143,7 @@ pub fn router(app: Shared) -> Router {
                 "This address does not take that method.",
             )
         })
-        .layer(from_fn(uploads::protocol))
+        .layer(from_fn(uploads::announced))
         .with_state(app)
 }
 

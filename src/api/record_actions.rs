@@ -34,6 +34,10 @@ fn needed(kind: RecordKind) -> Permission {
 
 /// Ends a record that has not ended: nothing changes in any catalogue once this is answered. Where the target
 /// of a migration may be writing already, it is asked first, and has the last word.
+#[utoipa::path(
+    post, path = "/api/v1/records/{id}/cancel",
+    responses((status = 200, body = Record), (status = 409, description = "It has ended"))
+)]
 pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
     for _ in 0..TRIES {
         if let Some(cancelled) = try_to_cancel(&app, &caller, id).await? {
@@ -117,6 +121,14 @@ async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
 }
 
 /// Does again what failed, or was never done, of a record that has ended; what succeeded stays as it is.
+#[utoipa::path(
+    post, path = "/api/v1/records/{id}/retry",
+    responses(
+        (status = 202, body = Record),
+        (status = 409, description = "It has not ended, or nothing of it failed"),
+        (status = 410, description = "Its package is no longer kept"),
+    )
+)]
 pub async fn retry(
     State(app): State<Shared>,
     caller: Caller,

@@ -6,11 +6,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::record_items::CHUNK;
 use crate::db::records::{self as rows, Filter};
 use crate::db::{DbError, PgConnection, record_items};
+use crate::domain::outcome::{Method, Status};
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
@@ -58,19 +60,31 @@ impl<T: Serialize> IntoResponse for Accepted<T> {
 }
 
 /// What a list is narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ListQuery {
+    /// Of this kind.
+    #[param(value_type = Option<RecordKind>)]
     kind: Option<String>,
+    /// In this status.
+    #[param(value_type = Option<RecordStatus>)]
     status: Option<String>,
+    /// Somewhere in the name, the ID or the target's name.
     q: Option<String>,
+    /// Asked for by this user.
     requested_by: Option<String>,
+    /// Asked for at or after.
     from: Option<DateTime<Utc>>,
+    /// Asked for before.
     to: Option<DateTime<Utc>>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How many items.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
 }
 
 /// The domain's records, newest first; developers and viewers see their own.
+#[utoipa::path(get, path = "/api/v1/records", params(ListQuery), responses((status = 200, body = List<Record>)))]
 pub async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -106,6 +120,7 @@ pub async fn list(
 }
 
 /// One record.
+#[utoipa::path(get, path = "/api/v1/records/{id}", responses((status = 200, body = Record)))]
 pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     Ok(Json(line(find(&mut connection, &caller, id).await?)?))
@@ -127,17 +142,26 @@ fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record,
 }
 
 /// What a list of items is narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ItemsQuery {
+    /// In this status.
+    #[param(value_type = Option<Status>)]
     status: Option<String>,
+    /// With this method.
+    #[param(value_type = Option<Method>)]
     method: Option<String>,
+    /// Of this type.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How many items.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
 }
 
 /// The items of a record, in dependency order.
+#[utoipa::path(get, path = "/api/v1/records/{id}/items", params(ItemsQuery), responses((status = 200, body = List<Item>)))]
 pub async fn items(
     State(app): State<Shared>,
     caller: Caller,

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::IntoParams;
 
 use crate::db::merge::Writer;
 use crate::db::resources::{self, Current};
@@ -20,7 +21,7 @@ use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, p
 use crate::domain::resource_type::ResourceType;
 use crate::domain::{definition, json};
 use crate::wire::FieldProblem;
-use crate::wire::resource::{BatchLine, BatchResult, PutResource};
+use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
 use super::Shared;
 use super::attachments::{receive, whole};
@@ -37,6 +38,17 @@ const PORTION_BYTES: usize = 4 * 1024 * 1024;
 const MAX_LINES: usize = 1_000_000;
 
 /// Creates or replaces a resource.
+#[utoipa::path(
+    put, path = "/api/v1/resources/{id}",
+    params(("If-Match" = Option<String>, Header, description = "A revision in quotes; `*`: it must exist")),
+    request_body = PutResource,
+    responses(
+        (status = 200, body = Resource, description = "Replaced", headers(("ETag" = String))),
+        (status = 201, body = Resource, description = "Created", headers(("ETag" = String))),
+        (status = 409, description = "The ID or the name is taken, or the ID is of another type"),
+        (status = 412, description = "It has another revision"),
+    )
+)]
 pub async fn put(
     State(app): State<Shared>,
     caller: Caller,
@@ -79,7 +91,17 @@ fn expected_revision(headers: &HeaderMap) -> Result<Option<Option<i64>>, ApiErro
         .map_err(|_| ApiError::field("If-Match", "must be a revision in quotes"))
 }
 
-/// Creates or replaces many resources, all or none. A line each; a bad one is named by its number.
+/// Creates or replaces many resources, all or none.
+///
+/// A line each; a bad one is named by its number.
+#[utoipa::path(
+    post, path = "/api/v1/resources/batch",
+    request_body(content = BatchLine, content_type = "application/x-ndjson", description = "One such object a line"),
+    responses(
+        (status = 200, body = BatchResult),
+        (status = 409, description = "An ID or a name is taken, or an ID is of another type"),
+    )
+)]
 pub async fn batch(
     State(app): State<Shared>,
     caller: Caller,
@@ -346,13 +368,19 @@ impl<'a> Write<'a> {
 }
 
 /// Whether to delete what others need.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct DeleteQuery {
+    /// Also if others refer to it.
     #[serde(default)]
     force: bool,
 }
 
 /// Deletes a resource; a tombstone stays. 409 with the dependents unless forced.
+#[utoipa::path(
+    delete, path = "/api/v1/resources/{id}",
+    params(DeleteQuery),
+    responses((status = 204), (status = 409, description = "Others refer to it; `errors` names them"))
+)]
 pub async fn delete(
     State(app): State<Shared>,
     caller: Caller,

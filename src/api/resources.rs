@@ -8,6 +8,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use crate::db::graph::{self, Found};
 use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
@@ -25,16 +26,26 @@ use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 
 /// What a list is narrowed to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ListQuery {
+    /// Of this type.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Somewhere in the name or the ID, in any case.
     q: Option<String>,
+    /// In this directory or below.
     directory: Option<String>,
+    /// Of this user.
     owner: Option<String>,
+    /// Changed at or after.
     updated_since: Option<DateTime<Utc>>,
+    /// `id`, `name` or `updated_at`; `-` before it for descending.
+    #[param(default = "id", pattern = "^-?(id|name|updated_at)$")]
     sort: Option<String>,
+    /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How many items.
+    #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
 }
 
@@ -43,6 +54,7 @@ pub struct ListQuery {
 struct Place(String, String);
 
 /// The domain's resources, as far as the caller may read them.
+#[utoipa::path(get, path = "/api/v1/resources", params(ListQuery), responses((status = 200, body = List<Resource>)))]
 pub async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -108,6 +120,10 @@ fn sort(text: Option<&str>) -> Result<(Sort, bool), ApiError> {
 }
 
 /// One resource.
+#[utoipa::path(
+    get, path = "/api/v1/resources/{id}",
+    responses((status = 200, body = Resource, headers(("ETag" = String, description = "Its revision in quotes"))))
+)]
 pub async fn show(
     State(app): State<Shared>,
     caller: Caller,
@@ -180,9 +196,12 @@ fn reference(types: &Types, caller: &Caller, found: &Found) -> Option<ReferenceL
 }
 
 /// Which way and how far.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct LineageQuery {
+    /// `upstream`: what it needs; `downstream`: what needs it.
+    #[param(default = "upstream", pattern = "^(upstream|downstream)$")]
     direction: Option<String>,
+    /// How many steps; all unless given.
     depth: Option<u32>,
 }
 
@@ -190,6 +209,7 @@ pub struct LineageQuery {
 const MAX_NODES: usize = 10_000;
 
 /// What a resource needs (upstream), or what needs it (downstream).
+#[utoipa::path(get, path = "/api/v1/resources/{id}/lineage", params(LineageQuery), responses((status = 200, body = Lineage)))]
 pub async fn lineage(
     State(app): State<Shared>,
     caller: Caller,
@@ -236,6 +256,7 @@ pub async fn lineage(
 }
 
 /// The versions of a resource, newest first.
+#[utoipa::path(get, path = "/api/v1/resources/{id}/revisions", params(Page), responses((status = 200, body = List<Revision>)))]
 pub async fn revisions(
     State(app): State<Shared>,
     caller: Caller,

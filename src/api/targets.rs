@@ -25,6 +25,7 @@ use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
 
 /// The domain's targets, by name.
+#[utoipa::path(get, path = "/api/v1/targets", params(Page), responses((status = 200, body = List<Target>)))]
 pub async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -38,12 +39,18 @@ pub async fn list(
 }
 
 /// One target.
+#[utoipa::path(get, path = "/api/v1/targets/{id}", responses((status = 200, body = Target)))]
 pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Target>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     Ok(Json(line(find(&mut connection, &caller, id).await?)))
 }
 
 /// Makes a target.
+#[utoipa::path(
+    post, path = "/api/v1/targets",
+    request_body = NewTarget,
+    responses((status = 201, body = Target), (status = 409, description = "A target of this name exists already"))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -71,6 +78,11 @@ pub async fn create(
 }
 
 /// Changes a target; what is left out stays.
+#[utoipa::path(
+    patch, path = "/api/v1/targets/{id}",
+    request_body = TargetChange,
+    responses((status = 200, body = Target), (status = 409, description = "A target of this name exists already"))
+)]
 pub async fn change(
     State(app): State<Shared>,
     caller: Caller,
@@ -103,6 +115,7 @@ pub async fn change(
 }
 
 /// Removes a target.
+#[utoipa::path(delete, path = "/api/v1/targets/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let done = rows::delete(&mut connection, caller.domain_id(), id).await?;
@@ -143,6 +156,7 @@ fn line(row: rows::Target) -> Target {
 }
 
 /// Asks the target who it is and what the token may do there.
+#[utoipa::path(post, path = "/api/v1/targets/{id}/check", responses((status = 200, body = TargetCheck)))]
 pub async fn check(
     State(app): State<Shared>,
     caller: Caller,

@@ -19,6 +19,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, is_media_type};
 use super::idempotency::Once;
+use super::openapi::Binary;
 use super::pieces::take;
 
 const VERSION: &str = "1.0.0";
@@ -28,27 +29,34 @@ const PIECE_TYPE: &str = "application/offset+octet-stream";
 /// Longest `Upload-Metadata`, in bytes.
 const MAX_METADATA: usize = 4096;
 
-/// Speaks the protocol's headers on its paths: `Tus-Resumable` is asked of every request but OPTIONS, and
-/// is in every answer.
-pub async fn protocol(request: Request, next: Next) -> Response {
+fn is_upload(request: &Request) -> bool {
     let path = request.uri().path();
-    if path != "/api/v1/uploads" && !path.starts_with("/api/v1/uploads/") {
+    path == "/api/v1/uploads" || path.starts_with("/api/v1/uploads/")
+}
+
+/// Asks for the protocol's version on its paths.
+pub async fn versioned(request: Request, next: Next) -> Response {
+    let spoken = request.headers().get("tus-resumable").is_some_and(|version| version == VERSION);
+    if spoken || !is_upload(&request) || request.method() == Method::OPTIONS {
         return next.run(request).await;
     }
-    let spoken = request.headers().get("tus-resumable").is_some_and(|version| version == VERSION);
-    let mut response = if spoken || request.method() == Method::OPTIONS {
-        next.run(request).await
-    } else {
-        let detail = format!("This address speaks tus: send the header Tus-Resumable: {VERSION}.");
-        ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail).into_response()
-    };
-    let headers = response.headers_mut();
-    headers.insert("tus-resumable", HeaderValue::from_static(VERSION));
-    headers.insert("tus-version", HeaderValue::from_static(VERSION));
+    let detail = format!("This address speaks tus: send the header Tus-Resumable: {VERSION}.");
+    ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail).into_response()
+}
+
+/// Says the protocol's version in every answer on its paths.
+pub async fn announced(request: Request, next: Next) -> Response {
+    let upload = is_upload(&request);
+    let mut response = next.run(request).await;
+    if upload {
+        response.headers_mut().insert("tus-resumable", HeaderValue::from_static(VERSION));
+        response.headers_mut().insert("tus-version", HeaderValue::from_static(VERSION));
+    }
     response
 }
 
 /// What the server can do of the protocol.
+#[utoipa::path(options, path = "/api/v1/uploads", responses((status = 204, description = "In the headers `Tus-…`")))]
 pub async fn options(State(app): State<Shared>) -> Response {
     let headers = [
         ("tus-extension", EXTENSIONS.to_owned()),
@@ -59,6 +67,19 @@ pub async fn options(State(app): State<Shared>) -> Response {
 }
 
 /// Makes an upload of `Upload-Length` bytes; a body is its first piece.
+#[utoipa::path(
+    post, path = "/api/v1/uploads",
+    params(
+        ("Tus-Resumable" = String, Header, description = "1.0.0"),
+        ("Upload-Length" = u64, Header, description = "Of all of it, in bytes"),
+        ("Upload-Metadata" = Option<String>, Header, description = "Pairs of a key and a value in base64"),
+    ),
+    request_body(content = Option<Binary>, content_type = "application/offset+octet-stream"),
+    responses(
+        (status = 201, description = "Made; `Location` names it, `Upload-Expires` says until when"),
+        (status = 412, description = "Another version of tus"),
+    )
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -93,6 +114,13 @@ pub async fn create(
 }
 
 /// How far an upload is.
+#[utoipa::path(
+    head, path = "/api/v1/uploads/{id}", params(("Tus-Resumable" = String, Header, description = "1.0.0")),
+    responses(
+        (status = 200, description = "`Upload-Offset` and `Upload-Length`"),
+        (status = 410, description = "It has expired"),
+    )
+)]
 pub async fn head(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
     let upload = find(&app, &caller, id).await?;
     let mut headers = HeaderMap::new();
@@ -112,6 +140,21 @@ pub async fn head(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid
 }
 
 /// Adds a piece at `Upload-Offset`, which must be the end of what is there.
+#[utoipa::path(
+    patch, path = "/api/v1/uploads/{id}",
+    params(
+        ("Tus-Resumable" = String, Header, description = "1.0.0"),
+        ("Upload-Offset" = u64, Header, description = "Where the piece begins"),
+        ("Upload-Checksum" = Option<String>, Header, description = "`sha256` or `sha1`, and the hash in base64"),
+    ),
+    request_body(content = Binary, content_type = "application/offset+octet-stream"),
+    responses(
+        (status = 204, description = "Taken; `Upload-Offset` is where the next one begins"),
+        (status = 409, description = "The next piece begins elsewhere"),
+        (status = 410, description = "It has expired"),
+        (status = 460, description = "The piece does not have its checksum"),
+    )
+)]
 pub async fn patch(
     State(app): State<Shared>,
     caller: Caller,
@@ -128,6 +171,10 @@ pub async fn patch(
 }
 
 /// Ends an upload; nothing of it is kept.
+#[utoipa::path(
+    delete, path = "/api/v1/uploads/{id}", params(("Tus-Resumable" = String, Header, description = "1.0.0")),
+    responses((status = 204, description = "Gone"))
+)]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -141,6 +188,12 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
 }
 
 /// For clients that can send no PATCH and no DELETE: `X-HTTP-Method-Override` says which it is.
+#[utoipa::path(
+    post, path = "/api/v1/uploads/{id}",
+    params(("Tus-Resumable" = String, Header, description = "1.0.0"), ("X-HTTP-Method-Override" = String, Header, description = "PATCH, DELETE or HEAD")),
+    request_body(content = Option<Binary>, content_type = "application/offset+octet-stream"),
+    responses((status = 204, description = "As the method that it stands for"))
+)]
 pub async fn overridden(
     state: State<Shared>,
     caller: Caller,

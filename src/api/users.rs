@@ -21,11 +21,13 @@ use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
 
 /// Who is asking, and what he may do with these credentials.
+#[utoipa::path(get, path = "/api/v1/session", operation_id = "show", responses((status = 200, body = Whoami)))]
 pub async fn whoami(caller: Caller) -> Json<Whoami> {
     Json(caller.whoami())
 }
 
 /// The users of the caller's domain, by name.
+#[utoipa::path(get, path = "/api/v1/users", params(Page), responses((status = 200, body = List<User>)))]
 pub async fn list(
     State(app): State<Shared>,
     caller: Caller,
@@ -39,6 +41,11 @@ pub async fn list(
 }
 
 /// Makes a user, in another domain too where the caller manages the environment.
+#[utoipa::path(
+    post, path = "/api/v1/users",
+    request_body = NewUser,
+    responses((status = 201, body = User), (status = 409, description = "A user of this name exists already"))
+)]
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
@@ -67,6 +74,7 @@ pub async fn create(
 }
 
 /// Changes a user's role or password.
+#[utoipa::path(patch, path = "/api/v1/users/{id}", request_body = UserChange, responses((status = 200, body = User)))]
 pub async fn change(
     State(app): State<Shared>,
     caller: Caller,
@@ -89,6 +97,10 @@ pub async fn change(
 }
 
 /// Removes a user and his tokens.
+#[utoipa::path(
+    delete, path = "/api/v1/users/{id}",
+    responses((status = 204), (status = 409, description = "Nobody removes himself"))
+)]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     if id == caller.user.id {
         return Err(ApiError::conflict("Nobody removes himself."));
@@ -100,6 +112,7 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
 }
 
 /// A user's tokens, without the tokens themselves.
+#[utoipa::path(get, path = "/api/v1/users/{id}/tokens", params(Page), responses((status = 200, body = List<Token>)))]
 pub async fn tokens(
     State(app): State<Shared>,
     caller: Caller,
@@ -115,6 +128,11 @@ pub async fn tokens(
 }
 
 /// Makes a token; it is shown this once.
+#[utoipa::path(
+    post, path = "/api/v1/users/{id}/tokens",
+    request_body = NewToken,
+    responses((status = 201, body = Token), (status = 403, description = "The new token could do more than yours"))
+)]
 pub async fn create_token(
     State(app): State<Shared>,
     caller: Caller,
@@ -155,6 +173,7 @@ pub async fn create_token(
 }
 
 /// Revokes a token, at once.
+#[utoipa::path(delete, path = "/api/v1/users/{id}/tokens/{token_id}", responses((status = 204)))]
 pub async fn delete_token(
     State(app): State<Shared>,
     caller: Caller,

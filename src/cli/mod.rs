@@ -27,6 +27,8 @@ enum Command {
     },
     /// Run a test and a production environment with sample resources, and migrate between them.
     Demo(demo::Options),
+    /// Print the API's OpenAPI document.
+    Openapi,
     /// API tokens.
     Token {
         #[command(subcommand)]
@@ -53,6 +55,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve { config } => serve::run(config).await,
         Command::Demo(options) => demo::run(options).await,
+        Command::Openapi => {
+            say(&crate::api::document());
+            Ok(())
+        }
         Command::Token { command } => token::run(command).await,
     }
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
 use crate::domain::outcome::{Counts, Method, Status};
+use crate::domain::record::{Phase, RecordKind, RecordStatus};
 
 /// A record: one export, import or online migration.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -18,10 +19,13 @@ pub struct Record {
     /// UUIDv7.
     pub id: Uuid,
     /// export, import, online.
+    #[schema(value_type = RecordKind)]
     pub kind: String,
     /// queued, running, awaiting_confirmation, succeeded, partially_succeeded, failed, cancelled, rolled_back.
+    #[schema(value_type = RecordStatus)]
     pub status: String,
     /// What it is or was doing.
+    #[schema(value_type = Option<Phase>)]
     pub phase: Option<String>,
     /// The package name.
     pub name: String,

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 /// Room → the rooms that it may know.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "db", "package", "postgres", "remote", "secrets", "server", "telemetry", "wire"]),
-    ("server", &["api", "app", "config", "jobs"]),
+    ("cli", &["api", "config", "db", "package", "postgres", "remote", "secrets", "server", "telemetry", "wire"]),
+    ("server", &["api", "app", "config", "jobs", "page"]),
+    ("page", &[]),
     ("api", &["app", "config", "db", "domain", "package", "planning", "remote", "secrets", "store", "wire"]),
     ("jobs", &["app", "db", "domain", "package", "planning", "remote", "secrets", "store", "wire"]),
     ("planning", &["app", "db", "domain", "package", "secrets", "store", "wire"]),
@@ -29,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const KEPT: &[(&str, &[&str])] = &[
     ("sqlx", &["db"]),
     ("reqwest", &["remote"]),
-    ("axum", &["api", "server"]),
+    ("axum", &["api", "page", "server"]),
     ("zip", &["package"]),
     ("object_store", &["store"]),
 ];

@@ -11,6 +11,7 @@ mod hostile;
 mod import_options;
 mod migration;
 mod online;
+mod openapi;
 mod properties;
 mod support;
 mod types;
