@@ -119,7 +119,7 @@ impl Bench {
     async fn restore(&self, dump: &Path) -> anyhow::Result<Duration> {
         db::recreate_database(&self.admin, "restored").await?;
         let url = db::with_database(&self.admin, "restored")?;
-        let pool = db::connect(&url, 2).await?;
+        let pool = db::connect(&url, 2, 60).await?;
         pool.close().await;
         let mut empty = Command::new("psql");
         empty.args(["-q", "-d", &url, "-c", "drop table resources, resource_references cascade"]);

@@ -81,7 +81,9 @@ impl App {
         let types = Arc::new(load_types(&config)?);
         let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;
         let sealer = Sealer::from_base64(&secret_key(&config)?)?;
-        let pool = db::connect(database_url, config.database.max_connections).await?;
+        let pool =
+            db::connect(database_url, config.database.max_connections, config.jobs.lease_seconds.saturating_mul(4))
+                .await?;
         let mut connection = pool.acquire().await.map_err(DbError::from)?;
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use config::{Config as Source, Environment as Variables, File, FileFormat};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 /// Why the settings are refused.
@@ -195,7 +195,17 @@ impl Config {
             .list_separator(",")
             .with_list_parse_key("security.allowed_targets");
         let source = builder.add_source(variables).build().map_err(|error| ConfigError(error.to_string()))?;
-        let config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        let mut config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
+        // What reads as a number would be taken as one: `007` must not become `7`.
+        let given = |key: &str| std::env::var(format!("FERRY__SECURITY__{key}")).ok().map(SecretString::from);
+        let security = &mut config.security;
+        for (key, value) in [
+            ("SECRET_KEY", &mut security.secret_key),
+            ("ADMIN_TOKEN", &mut security.admin_token),
+            ("ADMIN_PASSWORD", &mut security.admin_password),
+        ] {
+            *value = given(key).or_else(|| value.take());
+        }
         config.check()?;
         Ok(config)
     }
@@ -225,6 +235,9 @@ impl Config {
         }
         if self.jobs.concurrency == 0 || self.jobs.lease_seconds == 0 {
             return refuse("jobs.concurrency and jobs.lease_seconds must be at least 1");
+        }
+        if self.database.url.as_ref().is_some_and(|url| url.expose_secret().trim().is_empty()) {
+            return refuse("database.url must not be empty; leave it out for an embedded Postgres");
         }
         if self.retention.every_seconds == 0 {
             return refuse("retention.every_seconds must be at least 1");

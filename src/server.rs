@@ -65,10 +65,12 @@ impl Server {
     /// Takes no more work, hands back what runs, ends requests in flight.
     pub async fn stop(self) {
         self.app.stopping.send_replace(true);
+        let end = tokio::time::Instant::now() + GRACE;
         for task in self.tasks {
-            let _ = tokio::time::timeout(GRACE, task).await;
+            let _ = tokio::time::timeout_at(end, task).await;
         }
-        self.app.pool.close().await;
+        // A statement that waits for a lock would keep its connection for as long as it waits.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.app.pool.close()).await;
     }
 }
 

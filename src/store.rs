@@ -68,11 +68,12 @@ impl StoreError {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: PathBuf,
-    scratch: PathBuf,
+    scratch: Arc<Scratch>,
 }
 
 impl Store {
-    /// Opens the store under `root`, with room for work in `scratch`; both are made when missing.
+    /// Opens the store under `root`, with room for work below `scratch`; both are made when missing. What a
+    /// process left there that has died is removed.
     ///
     /// # Errors
     /// The folders cannot be made.
@@ -80,7 +81,8 @@ impl Store {
         std::fs::create_dir_all(root)?;
         std::fs::create_dir_all(scratch)?;
         let objects = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
-        Ok(Self { objects: Arc::new(objects), root: root.to_owned(), scratch: scratch.to_owned() })
+        let scratch = Scratch::take(scratch)?;
+        Ok(Self { objects: Arc::new(objects), root: root.to_owned(), scratch: Arc::new(scratch) })
     }
 
     /// A file of our own that is gone when it is dropped.
@@ -88,7 +90,7 @@ impl Store {
     /// # Errors
     /// It cannot be made.
     pub fn scratch_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {
-        Ok(tempfile::NamedTempFile::new_in(&self.scratch)?)
+        Ok(tempfile::NamedTempFile::new_in(&self.scratch.folder)?)
     }
 
     /// Copies a file into the store; nothing is there before all of it is.
@@ -155,16 +157,22 @@ impl Store {
         found.map_ok(|meta| (meta.location.to_string(), meta.last_modified.into())).map_err(StoreError::from).boxed()
     }
 
-    /// Removes files from the working folder that a process left behind which died before that time.
+    /// Removes what a process left unfinished in the store that died before that time.
     ///
     /// # Errors
-    /// The folder cannot be read.
-    pub fn clear_scratch(&self, before: SystemTime) -> Result<(), StoreError> {
-        for entry in std::fs::read_dir(&self.scratch)? {
-            let entry = entry?;
-            if entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at < before) {
-                // Another replica may have been first.
-                let _ = std::fs::remove_file(entry.path());
+    /// The folders cannot be read.
+    pub fn clear_unfinished(&self, before: SystemTime) -> Result<(), StoreError> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                let unfinished = entry.file_name().to_string_lossy().contains('#');
+                if meta.is_dir() {
+                    folders.push(entry.path());
+                } else if unfinished && meta.modified()? < before {
+                    std::fs::remove_file(entry.path())?;
+                }
             }
         }
         Ok(())
@@ -181,6 +189,43 @@ impl Store {
         }
     }
 }
+
+/// The working folder of one process. It holds the lock of a file in it as long as it lives, so that another
+/// can tell what a dead one has left.
+struct Scratch {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Scratch {
+    fn take(below: &Path) -> Result<Self, StoreError> {
+        for entry in std::fs::read_dir(below)? {
+            let folder = entry?.path();
+            let dead = File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+            if dead || folder.is_file() {
+                // Another replica may be first.
+                let _ = if folder.is_dir() { std::fs::remove_dir_all(folder) } else { std::fs::remove_file(folder) };
+            }
+        }
+        // Made under another name, so that nobody sees it before it is locked.
+        let folder = below.join(uuid::Uuid::new_v4().simple().to_string());
+        let new = folder.with_extension("new");
+        std::fs::create_dir(&new)?;
+        let lock = File::create(new.join(LOCK))?;
+        lock.lock()?;
+        std::fs::rename(&new, &folder)?;
+        Ok(Self { folder, _lock: lock })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The file that is locked.
+const LOCK: &str = "lock";
 
 /// Where packages rest.
 pub const PACKAGES: &str = "packages";

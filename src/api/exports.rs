@@ -134,6 +134,9 @@ pub async fn package(
         return Err(ApiError::not_found("export"));
     }
     let (Some(key), Some(package)) = (&record.package_key, record.package.clone()) else {
+        if record.package.is_some() {
+            return Err(ApiError::new(StatusCode::GONE, "gone", "The package is no longer kept. Export again."));
+        }
         let detail = format!("The package is not there: the record is {}.", record.status);
         return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
     };

@@ -1,6 +1,7 @@
 //! The command line: `serve`, `demo`, and commands that speak to a server as any client does.
 
 mod demo;
+mod health;
 mod serve;
 mod token;
 
@@ -27,6 +28,12 @@ enum Command {
     },
     /// Run a test and a production environment with sample resources, and migrate between them.
     Demo(demo::Options),
+    /// Ask a server whether it is ready; exit code 0: it is.
+    Health {
+        /// The server's address.
+        #[arg(long, env = "FERRY_SERVER", default_value = "http://127.0.0.1:8081")]
+        server: String,
+    },
     /// Print the API's OpenAPI document.
     Openapi,
     /// API tokens.
@@ -55,6 +62,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve { config } => serve::run(config).await,
         Command::Demo(options) => demo::run(options).await,
+        Command::Health { server } => health::run(&server).await,
         Command::Openapi => {
             say(&crate::api::document());
             Ok(())

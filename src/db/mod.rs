@@ -70,16 +70,24 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// Connects, and brings the schema up to date under a lock, so that replicas may start together.
+/// Connects, and brings the schema up to date under a lock, so that replicas may start together. A transaction
+/// in which nothing happens for so many seconds is ended.
 ///
 /// # Errors
 /// No connection, or a migration fails.
-pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, DbError> {
+pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Result<PgPool, DbError> {
+    // A server that was stopped in the middle of a transaction must not hold what it holds for ever.
+    let idle = format!("{idle_seconds}s");
+    let options = options(url)?.options([("idle_in_transaction_session_timeout", idle.as_str())]);
+    // A pool would only say that it took too long.
+    let mut first = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
+    staging::prepare(&mut first).await?;
+    drop(first);
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10))
         .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))
-        .connect_with(options(url)?)
+        .connect_with(options)
         .await?;
     sqlx::migrate!().run(&pool).await.map_err(|error| DbError::Other(error.into()))?;
     Ok(pool)
@@ -91,7 +99,11 @@ pub async fn connect(url: &str, max_connections: u32) -> Result<PgPool, DbError>
 /// No connection.
 pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
     // What is staged and merged should not go through files on the way.
-    let options = (*pool.connect_options()).clone().options([("temp_buffers", "64MB"), ("work_mem", "32MB")]);
+    let options = (*pool.connect_options()).clone().options([
+        ("temp_buffers", "64MB"),
+        ("work_mem", "32MB"),
+        ("idle_in_transaction_session_timeout", "0"),
+    ]);
     let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
     staging::prepare(&mut connection).await?;
     Ok(connection)

@@ -60,11 +60,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         if found.status != "awaiting_confirmation" {
             return mirror(&courier, &found).await;
         }
-        let next = match lacks(found.error.as_ref()) {
-            true => Next::Send,
-            false => confirmed_or_shown(&courier, there).await?,
-        };
-        match next {
+        match confirmed_or_shown(&courier, there).await? {
             Next::Follow => {}
             Next::Shown => return Ok(()),
             Next::Send if sendings < SENDINGS => {

@@ -104,6 +104,14 @@ impl Remote {
         self.json(self.request(Method::GET, path).timeout(IDLE)).await
     }
 
+    /// Whether it is ready.
+    ///
+    /// # Errors
+    /// As every call here: why not.
+    pub async fn ready(&self) -> Result<(), RemoteError> {
+        self.answer(self.request(Method::GET, "/readyz").timeout(Duration::from_secs(5))).await.map(|_| ())
+    }
+
     /// Who the target is.
     ///
     /// # Errors

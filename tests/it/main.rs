@@ -13,5 +13,7 @@ mod migration;
 mod online;
 mod openapi;
 mod properties;
+mod records;
 mod support;
+mod thin;
 mod types;

@@ -83,6 +83,17 @@ impl Environment {
         self.user(token["token"].as_str().unwrap())
     }
 
+    /// Waits until something can be seen that nobody announces.
+    pub async fn until(&self, seen: impl AsyncFn() -> bool) {
+        for _ in 0..3_000 {
+            if seen().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came to be");
+    }
+
     /// A connection to its database, to look at what no route shows.
     pub async fn sql(&self) -> sqlx::PgConnection {
         <sqlx::PgConnection as sqlx::Connection>::connect(&self.database).await.unwrap()

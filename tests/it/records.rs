@@ -1,0 +1,265 @@
+//! Records as they are followed, confirmed, cancelled, tried again, and let go.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Environment, User, comparable, load_retail};
+
+/// A test environment with the sample catalogue, an empty production, and the target between them.
+async fn pair(more: &str) -> (Environment, Environment, String) {
+    let (test, production) = (Environment::start("test").await, Environment::configured("production", more).await);
+    load_retail(&test.admin()).await;
+    let body = json!({"name": "production", "url": production.server.url(), "token": production.admin().token});
+    let target = test.admin().post("/api/v1/targets", body).await.is(201);
+    (test, production, target["id"].as_str().unwrap().to_owned())
+}
+
+async fn end(environments: impl IntoIterator<Item = Environment>) {
+    for environment in environments {
+        environment.end().await;
+    }
+}
+
+fn id(record: &Value) -> &str {
+    record["id"].as_str().unwrap()
+}
+
+async fn shown(user: &User, id: &str) -> Value {
+    user.wait(id, |status| status != "queued" && status != "running").await
+}
+
+#[tokio::test]
+async fn a_migration_to_be_confirmed_waits_with_the_plan_of_its_target() {
+    let (test, production, target) = pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    to.resource("taken", "data_account", "Warehouse", "/", json!({})).await;
+    let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let record = shown(&from, id(&record)).await;
+    assert_eq!(record["status"], "awaiting_confirmation", "{record}");
+    assert!(record["plan_digest"].is_string() && record["remote_record_id"].is_string());
+    assert!(record["counts"]["blocked"].as_u64().unwrap() > 0);
+    let item = from.item(&record, "da_warehouse").await;
+    assert_eq!((&item["method"], &item["status"]), (&json!("blocked"), &json!("pending")));
+    assert_eq!(item["errors"][0]["message"], "Duplicate Data Account name");
+    assert_eq!(to.catalogue().await.len(), 1, "nothing is written before it is confirmed");
+
+    let confirm = format!("/api/v1/migrations/{}/confirm", id(&record));
+    from.post(&confirm, json!({"plan_digest": "sha256:other"})).await.problem(409, "plan_stale");
+    let unknown = json!({"resolutions": {"nobody": {"action": "skip"}}});
+    from.post(&confirm, unknown).await.problem(422, "invalid_field");
+    let wrong = json!({"resolutions": {"da_warehouse": {"action": "burn"}}});
+    from.post(&confirm, wrong).await.problem(422, "invalid_field");
+    // A resolution that the target refuses shows the plan again, with the reason.
+    let nowhere = json!({"resolutions": {"da_warehouse": {"action": "map", "target_id": "nowhere"}}});
+    from.post(&confirm, nowhere).await.is(202);
+    let again = shown(&from, id(&record)).await;
+    assert_eq!((&again["status"], &again["error"]["code"]), (&json!("awaiting_confirmation"), &json!("invalid_field")));
+    let map = json!({"resolutions": {"da_warehouse": {"action": "map", "target_id": "taken"}}});
+    from.post(&confirm, map).await.is(202);
+    let ended = from.ended(id(&record)).await;
+    assert_eq!((&ended["status"], &ended["counts"]["blocked"]), (&json!("succeeded"), &json!(0)), "{ended}");
+    assert_eq!(from.item(&ended, "da_warehouse").await["method"], "map");
+    from.post(&confirm, json!({})).await.problem(409, "wrong_state");
+    end([test, production]).await;
+}
+
+#[tokio::test]
+async fn a_plan_that_the_target_left_behind_is_shown_again() {
+    let (test, production, target) = pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let record = shown(&from, id(&record)).await;
+    to.resource("taken", "data_account", "Warehouse", "/", json!({})).await;
+    let confirm = format!("/api/v1/migrations/{}/confirm", id(&record));
+    from.post(&confirm, json!({"plan_digest": record["plan_digest"]})).await.is(202);
+    let again = shown(&from, id(&record)).await;
+    assert_eq!((&again["status"], &again["error"]["code"]), (&json!("awaiting_confirmation"), &json!("plan_stale")));
+    assert_ne!(again["plan_digest"], record["plan_digest"]);
+    assert_eq!(to.catalogue().await.len(), 1, "nothing was written");
+    from.post(&confirm, json!({"plan_digest": again["plan_digest"]})).await.is(202);
+    assert_eq!(from.ended(id(&record)).await["status"], "partially_succeeded");
+    end([test, production]).await;
+}
+
+#[tokio::test]
+async fn what_is_cancelled_changes_nothing_any_more() {
+    let (test, production, target) = pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    // An import that waits.
+    let package = from.export_all().await;
+    let record = to.upload(&package).await;
+    let cancel = |record: &Value| format!("/api/v1/records/{}/cancel", id(record));
+    let cancelled = to.post(&cancel(&record), json!({})).await.is(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    assert!(cancelled["finished_at"].is_string());
+    assert!(to.items(id(&record)).await.iter().all(|item| item["status"] == "skipped"));
+    to.post(&cancel(&record), json!({})).await.problem(409, "wrong_state");
+    let execute = format!("/api/v1/imports/{}/execute", id(&record));
+    to.post(&execute, json!({})).await.problem(409, "wrong_state");
+    // Exports and imports at whatever they are doing.
+    for _ in 0..10 {
+        let record = from.post("/api/v1/exports", json!({"name": "x", "selection": {"all": true}})).await.is(202);
+        let answer = from.post(&cancel(&record), json!({})).await;
+        let ended = from.ended(id(&record)).await;
+        match answer.status.as_u16() {
+            200 => assert_eq!(ended["status"], "cancelled"),
+            _ => assert_eq!(
+                (answer.problem(409, "wrong_state")["status"].clone(), &ended["status"]),
+                (json!(409), &json!("succeeded"))
+            ),
+        }
+        let record = to.upload(&package).await;
+        to.post(&format!("/api/v1/imports/{}/execute", id(&record)), json!({})).await.is(202);
+        let answer = to.post(&cancel(&record), json!({})).await;
+        let (ended, there) = (to.ended(id(&record)).await, to.catalogue().await.len());
+        match answer.status.as_u16() {
+            200 => assert_eq!((&ended["status"], there), (&json!("cancelled"), 0)),
+            _ => {
+                answer.problem(409, "wrong_state");
+                assert_eq!((&ended["status"], there), (&json!("succeeded"), 70));
+                break;
+            }
+        }
+    }
+    // A migration that waits takes the import at the target with it.
+    let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let record = shown(&from, id(&record)).await;
+    from.post(&cancel(&record), json!({})).await.is(200);
+    let there = to.get(&format!("/api/v1/records/{}", record["remote_record_id"].as_str().unwrap())).await.is(200);
+    assert_eq!(there["status"], "cancelled");
+    // And one that is on its way ends so, or has ended, on both sides alike.
+    for _ in 0..5 {
+        let body = json!({"target_id": target, "selection": {"all": true}, "change_ids": true, "directory_prefix": "/Copy", "on_name_clash": "rename"});
+        let record = from.post("/api/v1/migrations", body).await.is(202);
+        from.wait(id(&record), |status| status != "queued").await;
+        from.post(&cancel(&record), json!({})).await;
+        let ended = from.ended(id(&record)).await;
+        if let Some(there) = ended["remote_record_id"].as_str() {
+            assert_eq!(to.ended(there).await["status"], ended["status"]);
+        }
+    }
+    end([test, production]).await;
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_and_what_succeeded_is_left_alone() {
+    for change_ids in [false, true] {
+        let (test, production, target) = pair("").await;
+        let (from, to) = (test.admin(), production.admin());
+        to.resource("taken", "data_account", "Warehouse", "/", json!({})).await;
+        let body = json!({"target_id": target, "selection": {"all": true}, "change_ids": change_ids});
+        let record = from.post("/api/v1/migrations", body).await.is(202);
+        let first = from.ended(id(&record)).await;
+        assert_eq!(first["status"], "partially_succeeded", "{first}");
+        let done = first["counts"]["succeeded"].as_u64().unwrap();
+        let before = to.catalogue().await;
+        assert_eq!(before.len() as u64, done + 1);
+
+        // The cause is removed at the target, and something that came is changed there.
+        to.delete("/api/v1/resources/taken").await.is(204);
+        let parameter = from.item(&first, "gp_region").await["new_id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/resources/{parameter}");
+        let edited = json!({"type": "global_parameter", "name": "edited here", "directory": "/Here", "definition": {}});
+        to.put(&path, edited).await.is(200);
+        let retry = format!("/api/v1/records/{}/retry", id(&record));
+        from.post(&retry, json!({})).await.is(202);
+        let second = from.ended(id(&record)).await;
+        assert_eq!((&second["status"], &second["error"]), (&json!("succeeded"), &Value::Null), "{second}");
+        assert_eq!(second["counts"]["create"], 70, "{second}");
+        assert_eq!(second["remote_record_id"], first["remote_record_id"]);
+        assert_eq!(to.catalogue().await.len(), 70, "nothing is there twice");
+        let left = to.get(&path).await.is(200);
+        assert_eq!(left["name"], "edited here", "what succeeded is not written again");
+        if !change_ids {
+            let same = |found: Vec<Value>| -> Vec<Value> {
+                found.iter().map(comparable).filter(|one| one["id"] != "gp_region").collect()
+            };
+            assert_eq!(same(from.catalogue().await), same(to.catalogue().await));
+        }
+        from.post(&retry, json!({})).await.problem(409, "wrong_state");
+        end([test, production]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_was_cancelled_is_taken_up_again_with_its_options() {
+    let (test, production, _) = pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    let record = to.upload(&from.export_all().await).await;
+    to.plan(id(&record), json!({"directory_prefix": "/Below"})).await;
+    to.post(&format!("/api/v1/records/{}/cancel", id(&record)), json!({})).await.is(200);
+    to.post(&format!("/api/v1/records/{}/retry", id(&record)), json!({})).await.is(202);
+    let record = shown(&to, id(&record)).await;
+    assert_eq!((&record["status"], &record["finished_at"]), (&json!("awaiting_confirmation"), &Value::Null));
+    assert_eq!(record["options"]["directory_prefix"], "/Below");
+    assert_eq!(to.execute(id(&record)).await["status"], "succeeded");
+    assert!(to.catalogue().await.iter().all(|one| one["directory"].as_str().unwrap().starts_with("/Below/")));
+    // A package that was refused is not kept, so there is nothing to try again.
+    let viewer = production.new_user("default", "viewer").await;
+    viewer.post(&format!("/api/v1/records/{}/retry", id(&record)), json!({})).await.problem(404, "not_found");
+    end([test, production]).await;
+}
+
+/// The records that the events of a stream hold, until it ends by itself.
+async fn events(user: &User, id: &str) -> Vec<Value> {
+    let answer = user.send(user.request(Method::GET, &format!("/api/v1/records/{id}/events"))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    assert_eq!(answer.headers["x-accel-buffering"], "no");
+    let text = answer.text();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn whoever_follows_a_record_hears_of_each_change_until_it_ends() {
+    let (test, production, target) = pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    let body = json!({"target_id": target, "selection": {"all": true}});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let heard = events(&from, id(&record)).await;
+    let last = heard.last().unwrap();
+    assert_eq!(
+        (&last["status"], last),
+        (&json!("succeeded"), &from.get(&format!("/api/v1/records/{}", id(&record))).await.is(200))
+    );
+    assert!(heard.len() > 3, "{}", heard.len());
+    assert!(heard.windows(2).all(|pair| pair[0] != pair[1]), "an event without a change");
+    assert!(heard.iter().all(|one| one["progress"]["done"].as_u64() <= one["progress"]["total"].as_u64()));
+    let units: Vec<_> =
+        heard.iter().filter(|one| one["phase"] == "uploading").map(|one| &one["progress"]["unit"]).collect();
+    assert!(units.iter().all(|unit| *unit == "bytes"), "{units:?}");
+    // One that has ended is told once.
+    assert_eq!(events(&from, id(&record)).await, [last.clone()]);
+    let viewer = production.new_user("default", "viewer").await;
+    let there = last["remote_record_id"].as_str().unwrap();
+    viewer.get(&format!("/api/v1/records/{there}/events")).await.problem(404, "not_found");
+    assert_eq!(events(&to, there).await.len(), 1);
+    end([test, production]).await;
+}
+
+#[tokio::test]
+async fn what_is_past_its_time_goes_and_what_a_record_says_stays() {
+    let retention = "[retention]\nupload_hours = 0\npackage_days = 0\nkey_days = 0\nevery_seconds = 1\n";
+    let here = Environment::configured("test", retention).await;
+    let user = here.admin();
+    load_retail(&user).await;
+    let record = user.post("/api/v1/exports", json!({"name": "x", "selection": {"all": true}})).await.is(202);
+    let ended = user.ended(id(&record)).await;
+    let package = format!("/api/v1/exports/{}/package", id(&record));
+    here.until(async || user.get(&package).await.status == 410).await;
+    user.get(&package).await.problem(410, "gone");
+    assert_eq!(user.get(&format!("/api/v1/records/{}", id(&record))).await.is(200), ended);
+    let upload =
+        user.request(Method::POST, "/api/v1/uploads").header("tus-resumable", "1.0.0").header("upload-length", 3);
+    let upload = user.send(upload).await;
+    let location = upload.headers["location"].to_str().unwrap().to_owned();
+    let head = || user.request(Method::HEAD, &location).header("tus-resumable", "1.0.0");
+    here.until(async || user.send(head()).await.status == 404).await;
+    here.end().await;
+}
