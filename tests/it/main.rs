@@ -7,6 +7,7 @@ mod bad_input;
 mod catalogue;
 mod closure;
 mod failures;
+mod faults;
 mod hostile;
 mod import_options;
 mod migration;

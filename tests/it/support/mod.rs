@@ -1,7 +1,10 @@
 //! Servers to test against, and a client that says what went wrong.
 
 mod cluster;
+pub mod gate;
 pub mod package;
+pub mod process;
+pub mod proxy;
 
 use std::time::Duration;
 
