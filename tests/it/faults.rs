@@ -3,4 +3,8 @@
 mod invariants;
 mod killed_imports;
 mod lost_connections;
+mod online;
+mod repeated;
 mod stopped_workers;
+mod strange_targets;
+mod targets;

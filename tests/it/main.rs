@@ -15,3 +15,4 @@ mod online;
 mod properties;
 mod support;
 mod types;
+mod uploads;

@@ -5,6 +5,7 @@ pub mod gate;
 pub mod package;
 pub mod process;
 pub mod proxy;
+pub mod strange;
 
 use std::time::Duration;
 

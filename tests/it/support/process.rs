@@ -160,6 +160,13 @@ impl Process {
         cluster::drop_database(&self.database).await;
     }
 
+    /// The most memory that it has had, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.as_ref().unwrap().id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     fn log(&self) -> PathBuf {
         self.files.path().join(format!("{}.log", self.port))
     }

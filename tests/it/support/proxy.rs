@@ -17,6 +17,10 @@ pub enum Fault {
     LoseAnswer(&'static str),
     /// Delivers a small request twice at once; the second answer goes nowhere.
     Twice(&'static str),
+    /// Lets so many bytes of such a request, and of what follows it, go up and swallows the rest.
+    SwallowAfter(&'static str, u64),
+    /// Gives an answer of its own to such a request, and ends the connection.
+    Answer(&'static str, &'static str),
     /// Ends a connection before it is used.
     Refuse,
 }
@@ -24,9 +28,11 @@ pub enum Fault {
 impl Fault {
     fn begins(self, request: &[u8]) -> bool {
         match self {
-            Self::CutAfter(prefix, _) | Self::LoseAnswer(prefix) | Self::Twice(prefix) => {
-                request.starts_with(prefix.as_bytes())
-            }
+            Self::CutAfter(prefix, _)
+            | Self::SwallowAfter(prefix, _)
+            | Self::Answer(prefix, _)
+            | Self::LoseAnswer(prefix)
+            | Self::Twice(prefix) => request.starts_with(prefix.as_bytes()),
             Self::Refuse => false,
         }
     }
@@ -96,7 +102,6 @@ impl State {
 }
 
 async fn forward(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
-    drop(client.set_zero_linger());
     if state.take(|fault| matches!(fault, Fault::Refuse)).is_some() {
         return;
     }
@@ -106,11 +111,13 @@ async fn forward(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
     let lose = Arc::new(AtomicBool::new(false));
     let lost = lose.clone();
     let up = async {
-        let (mut piece, mut left) = (vec![0; 64 * 1024], None);
+        let (mut piece, mut left, mut swallow) = (vec![0; 64 * 1024], None, false);
         loop {
             let read = from_client.read(&mut piece).await.ok().filter(|read| *read > 0)?;
             match state.take(|fault| fault.begins(&piece[..read])) {
                 Some(Fault::CutAfter(_, bytes)) => left = Some(bytes),
+                Some(Fault::SwallowAfter(_, bytes)) => (left, swallow) = (Some(bytes), true),
+                Some(Fault::Answer(_, answer)) => return Some(answer),
                 Some(Fault::LoseAnswer(_)) => lose.store(true, Ordering::SeqCst),
                 Some(Fault::Twice(_)) => drop(tokio::spawn(deliver(upstream, piece[..read].to_vec()))),
                 Some(Fault::Refuse) | None => {}
@@ -119,8 +126,8 @@ async fn forward(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
             to_server.write_all(&piece[..pass as usize]).await.ok()?;
             state.sent.fetch_add(pass, Ordering::SeqCst);
             left = left.map(|left| left - pass);
-            if left == Some(0) {
-                return None::<()>;
+            if left == Some(0) && !swallow {
+                return None;
             }
         }
     };
@@ -129,15 +136,20 @@ async fn forward(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
         loop {
             let read = from_server.read(&mut piece).await.ok().filter(|read| *read > 0)?;
             if lost.load(Ordering::SeqCst) {
-                return None::<()>;
+                return None::<&'static str>;
             }
             to_client.write_all(&piece[..read]).await.ok()?;
         }
     };
     // Whichever ends first ends both.
-    tokio::select! {
-        _ = up => {}
-        _ = down => {}
+    let answer = tokio::select! {
+        answer = up => answer,
+        answer = down => answer,
+    };
+    match answer {
+        Some(answer) => drop(to_client.write_all(answer.as_bytes()).await),
+        // A reset, not an end: the client is told nothing more.
+        None => drop(to_client.reunite(from_client).map(|client| client.set_zero_linger())),
     }
 }
 
