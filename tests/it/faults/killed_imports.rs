@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use super::invariants::{editions, hashes, hashes_of, invariants, start};
+use crate::support::User;
 use crate::support::gate::Gate;
 use crate::support::process::Process;
+use crate::support::proxy::{Fault, Proxy};
 
 /// Waits until a record is in a phase; the phase may also be over already.
 async fn in_phase(process: &Process, id: &str, phase: &str) {
@@ -106,5 +108,31 @@ async fn a_worker_that_dies_each_time_ends_with_worker_lost() {
     let ended = target.admin().ended(&id).await;
     assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("worker_lost")), "{ended}");
     assert!(hashes(&target).await.is_empty());
+    target.end().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_while_it_receives_a_package_keeps_none_of_it() {
+    let package = &editions().await.packages[0];
+    let mut target = Process::start("production").await;
+    let proxy = Proxy::before(target.address()).await;
+    let through = User { base: proxy.url(), ..target.admin() };
+    let half = package.len() as u64 / 2;
+    proxy.once(Fault::SwallowAfter("POST /api/v1/imports", half));
+    let request = through.request(reqwest::Method::POST, "/api/v1/imports").header("content-type", "application/zip");
+    let sending = tokio::spawn(request.body(package.clone()).send());
+    let scratch = target.files.path().join("scratch");
+    let received = || {
+        let files = std::fs::read_dir(&scratch).into_iter().flatten();
+        files.map(|file| file.unwrap().metadata().map_or(0, |file| file.len())).sum::<u64>()
+    };
+    while proxy.sent() < half || received() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    target.kill();
+    sending.await.unwrap().unwrap_err();
+    target.restart().await;
+    assert_eq!(target.admin().get("/api/v1/records").await.is(200)["items"], json!([]));
+    assert_eq!(received(), 0, "what a killed server had received stays on the disk for ever");
     target.end().await;
 }
