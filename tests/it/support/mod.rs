@@ -1,7 +1,11 @@
 //! Servers to test against, and a client that says what went wrong.
 
 mod cluster;
+pub mod gate;
 pub mod package;
+pub mod process;
+pub mod proxy;
+pub mod strange;
 
 use std::time::Duration;
 

@@ -1,0 +1,10 @@
+//! Whatever ends in the middle: it finishes after all, once, and leaves nothing behind.
+
+mod invariants;
+mod killed_imports;
+mod lost_connections;
+mod online;
+mod repeated;
+mod stopped_workers;
+mod strange_targets;
+mod targets;

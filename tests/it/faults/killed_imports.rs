@@ -1,0 +1,138 @@
+//! A target that is killed while it imports.
+
+use serde_json::json;
+
+use super::invariants::{editions, hashes, hashes_of, invariants, start};
+use crate::support::User;
+use crate::support::gate::Gate;
+use crate::support::process::Process;
+use crate::support::proxy::{Fault, Proxy};
+
+/// Waits until a record is in a phase; the phase may also be over already.
+async fn in_phase(process: &Process, id: &str, phase: &str) {
+    let user = process.admin();
+    loop {
+        let record = user.get(&format!("/api/v1/records/{id}")).await.is(200);
+        if record["phase"] == phase || !matches!(record["status"].as_str().unwrap(), "queued" | "running") {
+            return;
+        }
+    }
+}
+
+/// Kills it when somebody is about to write to a table.
+async fn killed_at(process: &mut Process, mut gate: Gate) {
+    gate.reached().await;
+    process.kill();
+    gate.open().await;
+}
+
+#[tokio::test]
+async fn an_import_killed_at_every_step_is_done_once() {
+    let editions = editions().await;
+    let mut target = Process::start("production").await;
+    for (edition, package) in editions.packages.iter().enumerate() {
+        let record = target.admin().post_package(package).await.is(202);
+        let id = record["id"].as_str().unwrap().to_owned();
+        // While it reads the package, before it keeps what it read, while it does.
+        in_phase(&target, &id, "parsing").await;
+        target.kill();
+        // The second time the source is known.
+        let tables = ["source_environments", "import_entries", "record_items"];
+        for table in &tables[edition..] {
+            let gate = Gate::shut(&target.database, table).await;
+            target.launch();
+            killed_at(&mut target, gate).await;
+        }
+        target.restart().await;
+        let parsed = target.admin().wait(&id, |status| !matches!(status, "queued" | "running")).await;
+        assert_eq!(parsed["status"], "awaiting_confirmation", "{parsed}");
+        let before = hashes(&target).await;
+
+        start(&target.admin(), &id).await;
+        in_phase(&target, &id, "applying").await;
+        target.kill();
+        // Inside the transaction that applies: at its first write of the catalogue, in the midst, at its end.
+        let tables = ["resource_history", "resources", "resource_references", "import_bases", "import_entries"];
+        for table in &tables[1 - edition..] {
+            let gate = Gate::shut(&target.database, table).await;
+            target.launch();
+            killed_at(&mut target, gate).await;
+            assert!(hashes(&target).await == before, "killed at {table}, a part of it was written");
+        }
+        target.restart().await;
+        let ended = target.admin().ended(&id).await;
+        assert_eq!(ended["id"], record["id"]);
+        assert!(hashes(&target).await == hashes_of(&editions.catalogues[edition]));
+        invariants(&target, &ended, package, &editions.catalogues[edition]).await;
+    }
+    target.end().await;
+}
+
+#[tokio::test]
+async fn an_import_with_new_ids_killed_in_its_transaction_creates_each_resource_once() {
+    let editions = editions().await;
+    let mut target = Process::start("production").await;
+    let parsed = target.admin().upload(&editions.packages[0]).await;
+    let id = parsed["id"].as_str().unwrap().to_owned();
+    target.admin().plan(&id, json!({"change_ids": true})).await;
+    let planned: Vec<_> = target.admin().items(&id).await.iter().map(|item| item["new_id"].clone()).collect();
+    let gate = Gate::shut(&target.database, "record_items").await;
+    start(&target.admin(), &id).await;
+    killed_at(&mut target, gate).await;
+    assert!(hashes(&target).await.is_empty());
+    target.restart().await;
+    let ended = target.admin().ended(&id).await;
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    super::invariants::settled(&target, &ended).await;
+    let items = target.admin().items(&id).await;
+    let written: Vec<_> = items.iter().map(|item| item["new_id"].clone()).collect();
+    assert_eq!(written, planned, "the plan's IDs are kept over the restart");
+    let there = hashes(&target).await;
+    assert_eq!(there.len(), items.len());
+    assert!(written.iter().all(|id| there.contains_key(id.as_str().unwrap())));
+    target.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_each_time_ends_with_worker_lost() {
+    let editions = editions().await;
+    let mut target = Process::start("production").await;
+    let gate = Gate::shut(&target.database, "import_entries").await;
+    let record = target.admin().post_package(&editions.packages[0]).await.is(202);
+    let id = record["id"].as_str().unwrap().to_owned();
+    // As if it had been taken by nine workers before.
+    let mut connection = target.sql().await;
+    sqlx::query("update jobs set run_no = max_runs").execute(&mut connection).await.unwrap();
+    killed_at(&mut target, gate).await;
+    target.restart().await;
+    let ended = target.admin().ended(&id).await;
+    assert_eq!((&ended["status"], &ended["error"]["code"]), (&json!("failed"), &json!("worker_lost")), "{ended}");
+    assert!(hashes(&target).await.is_empty());
+    target.end().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_while_it_receives_a_package_keeps_none_of_it() {
+    let package = &editions().await.packages[0];
+    let mut target = Process::start("production").await;
+    let proxy = Proxy::before(target.address()).await;
+    let through = User { base: proxy.url(), ..target.admin() };
+    let half = package.len() as u64 / 2;
+    proxy.once(Fault::SwallowAfter("POST /api/v1/imports", half));
+    let request = through.request(reqwest::Method::POST, "/api/v1/imports").header("content-type", "application/zip");
+    let sending = tokio::spawn(request.body(package.clone()).send());
+    let scratch = target.files.path().join("scratch");
+    let received = || {
+        let files = std::fs::read_dir(&scratch).into_iter().flatten();
+        files.map(|file| file.unwrap().metadata().map_or(0, |file| file.len())).sum::<u64>()
+    };
+    while proxy.sent() < half || received() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    target.kill();
+    sending.await.unwrap().unwrap_err();
+    target.restart().await;
+    assert_eq!(target.admin().get("/api/v1/records").await.is(200)["items"], json!([]));
+    assert_eq!(received(), 0, "what a killed server had received stays on the disk for ever");
+    target.end().await;
+}

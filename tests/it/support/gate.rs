@@ -1,0 +1,40 @@
+//! Holds a server's work at a known statement: whoever writes to a table waits until the gate opens.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+/// A shut gate; dropping it opens it.
+pub struct Gate {
+    connection: PgConnection,
+    table: &'static str,
+}
+
+impl Gate {
+    /// Nobody writes to a table from now on; reading goes on.
+    pub async fn shut(database: &str, table: &'static str) -> Self {
+        let mut connection = PgConnection::connect(database).await.unwrap();
+        let statement = format!("begin; lock table {table} in share mode");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        Self { connection, table }
+    }
+
+    /// Waits until somebody stands at it.
+    pub async fn reached(&mut self) {
+        let began = Instant::now();
+        while self.waiting().await == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "nobody comes to write {}", self.table);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many stand at it.
+    pub async fn waiting(&mut self) -> i64 {
+        let waiting = "select count(*) from pg_locks where relation = $1::regclass and not granted";
+        sqlx::query_scalar(waiting).bind(self.table).fetch_one(&mut self.connection).await.unwrap()
+    }
+
+    pub async fn open(self) {
+        self.connection.close().await.unwrap();
+    }
+}
