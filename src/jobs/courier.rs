@@ -33,12 +33,20 @@ impl Courier {
         Ok(Self { context: context.clone(), remote: context.app.remote(&target)? })
     }
 
-    /// Calls the target, again and again while it fails in passing. Between two tries no slot is held. The
-    /// inner error is what the target said for good, or that the deadline is over.
+    /// Calls the target, again and again while it fails in passing; no slot is held meanwhile. The inner error is
+    /// what the target said for good, or that the deadline is over.
     ///
     /// # Errors
     /// The job was taken over, or the database fails.
     pub(super) async fn tried<T, F: Future<Output = Result<T, RemoteError>>>(
+        &self,
+        call: impl FnMut() -> F,
+    ) -> Result<Result<T, RemoteError>, JobError> {
+        self.context.waiting(self.repeated(call)).await
+    }
+
+    /// The same for a call that is work of its own: only between two tries no slot is held.
+    pub(super) async fn repeated<T, F: Future<Output = Result<T, RemoteError>>>(
         &self,
         mut call: impl FnMut() -> F,
     ) -> Result<Result<T, RemoteError>, JobError> {

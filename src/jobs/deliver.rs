@@ -63,7 +63,7 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         if piece.is_empty() {
             return Err(RemoteError::settings("The target has another upload than was begun.", "Migrate again.").into());
         }
-        let sent = courier.tried(|| async {
+        let sent = courier.repeated(|| async {
             match courier.remote.send_piece(id, there, piece.clone()).await {
                 // An earlier try arrived after all, or half of it.
                 Err(error) if error.is("conflict") => courier.remote.upload_offset(id).await,

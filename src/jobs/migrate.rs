@@ -117,7 +117,7 @@ async fn send(courier: &Courier) -> Result<Uuid, JobError> {
     let record = context.record().await?;
     let upload = deliver::upload(courier, &record).await?;
     let key = record.id.to_string();
-    let there = context.waiting(courier.tried(|| courier.remote.import(&upload, &key))).await??;
+    let there = courier.tried(|| courier.remote.import(&upload, &key)).await??;
     let noted = context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await;
     if matches!(noted, Err(JobError::Fenced)) {
         // Cancelled meanwhile, or taken over by one who gets the same answer: where it was cancelled nobody
@@ -141,7 +141,7 @@ async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
         pack(courier, &record, transfer).await?;
     }
     let upload = deliver::upload(courier, &context.record().await?).await?;
-    match context.waiting(courier.tried(|| courier.remote.replace_package(there, &upload))).await? {
+    match courier.tried(|| courier.remote.replace_package(there, &upload)).await? {
         Ok(_) => Ok(()),
         // An earlier try arrived after all.
         Err(error) if error.is("wrong_state") => Ok(()),
@@ -155,7 +155,7 @@ async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     if !transfer.again {
         return Ok(());
     }
-    match courier.context.waiting(courier.tried(|| courier.remote.retry(there))).await? {
+    match courier.tried(|| courier.remote.retry(there)).await? {
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
@@ -202,7 +202,7 @@ async fn confirmed_or_shown(courier: &Courier, there: Uuid) -> Result<Next, JobE
     // From here on the target may write: a cancel has to ask it.
     context.phase(Phase::Applying).await?;
     let plan = PlanRequest { plan_digest: transfer.plan_digest, ..options.plan };
-    match context.waiting(courier.tried(|| courier.remote.execute(there, &plan))).await? {
+    match courier.tried(|| courier.remote.execute(there, &plan)).await? {
         Ok(_) => Ok(Next::Follow),
         // An earlier try arrived after all.
         Err(error) if error.is("wrong_state") => Ok(Next::Follow),
@@ -225,7 +225,7 @@ async fn show(
     because: Option<RecordError>,
 ) -> Result<Next, JobError> {
     let context = &courier.context;
-    let planned = match context.waiting(courier.tried(|| courier.remote.plan(there, plan))).await? {
+    let planned = match courier.tried(|| courier.remote.plan(there, plan)).await? {
         Ok(planned) => planned,
         Err(error) if error.is("wrong_state") => return Ok(Next::Follow),
         // What was chosen does not fit the package or the target: the plan is shown as it was.
@@ -280,7 +280,7 @@ async fn items(courier: &Courier, there: Uuid) -> Result<Vec<Item>, JobError> {
 async fn mirror(courier: &Courier, ended: &wire::record::Record) -> Result<(), JobError> {
     let context = &courier.context;
     context.phase(Phase::Finishing).await?;
-    let items = context.waiting(items(courier, ended.id)).await?;
+    let items = items(courier, ended.id).await?;
     let record = context.record().await?;
     let mut warnings = record.warnings;
     if let (Some(own), Some(theirs)) = (warnings.as_array_mut(), serde_json::json!(ended.warnings).as_array()) {

@@ -29,7 +29,7 @@ pub use allowed::Allowed;
 pub use error::RemoteError;
 
 /// Longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// A connection on which nothing moves for so long is given up.
 const IDLE: Duration = Duration::from_secs(30);
 /// Bytes of a body that are handed to the connection at a time.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Environment, User, comparable, load_retail};
+use crate::support::{Environment, User, load_retail};
 
 /// A test environment with the sample catalogue, an empty production, and the target between them.
 async fn pair(more: &str) -> (Environment, Environment, String) {
@@ -174,8 +174,10 @@ async fn what_failed_is_tried_again_and_what_succeeded_is_left_alone() {
         let left = to.get(&path).await.is(200);
         assert_eq!(left["name"], "edited here", "what succeeded is not written again");
         if !change_ids {
+            // A reference to the parameter says its name.
             let same = |found: Vec<Value>| -> Vec<Value> {
-                found.iter().map(comparable).filter(|one| one["id"] != "gp_region").collect()
+                let line = |one: &Value| json!([one["id"], one["content_hash"]]);
+                found.iter().filter(|one| one["id"] != "gp_region").map(line).collect()
             };
             assert_eq!(same(from.catalogue().await), same(to.catalogue().await));
         }
@@ -245,7 +247,7 @@ async fn whoever_follows_a_record_hears_of_each_change_until_it_ends() {
 
 #[tokio::test]
 async fn what_is_past_its_time_goes_and_what_a_record_says_stays() {
-    let retention = "[retention]\nupload_hours = 0\npackage_days = 0\nkey_days = 0\nevery_seconds = 1\n";
+    let retention = "[retention]\npackage_days = 0\nkey_days = 0\nevery_seconds = 1\n";
     let here = Environment::configured("test", retention).await;
     let user = here.admin();
     load_retail(&user).await;
@@ -260,6 +262,10 @@ async fn what_is_past_its_time_goes_and_what_a_record_says_stays() {
     let upload = user.send(upload).await;
     let location = upload.headers["location"].to_str().unwrap().to_owned();
     let head = || user.request(Method::HEAD, &location).header("tus-resumable", "1.0.0");
+    assert_eq!(user.send(head()).await.status, 200);
+    let mut connection = here.sql().await;
+    sqlx::query("update uploads set expires_at = now()").execute(&mut connection).await.unwrap();
+    drop(connection);
     here.until(async || user.send(head()).await.status == 404).await;
     here.end().await;
 }

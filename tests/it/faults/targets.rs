@@ -21,7 +21,7 @@ async fn a_target_that_comes_up_later_gets_the_migration() {
     from.batch(&catalogue(30, 1)).await;
     let id = begin(&from, &new_target(&from, &target.url(), &target.admin().token).await).await;
     // It has tried in vain at least once.
-    until(&from, &id, |record| record["package"].is_object()).await;
+    until(&from, &id, |record| record["phase"] == "negotiating").await;
     let record = from.get(&format!("/api/v1/records/{id}")).await.is(200);
     assert!(matches!(record["status"].as_str().unwrap(), "queued" | "running"), "{record}");
     target.restart().await;
