@@ -47,7 +47,6 @@ pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request
     Ok(Json(Lacking {
         ids: asked.order.into_iter().filter(|id| !had.contains(id)).collect(),
         attachments: asked.attachments.iter().filter(missing).map(Hash::to_string).collect(),
-        index: false,
     }))
 }
 

@@ -165,19 +165,20 @@ pub async fn release(connection: &mut PgConnection, job: &Job, after_seconds: f6
     fenced(done.execute(connection).await?.rows_affected())
 }
 
-/// Notes that what the job waits for does not answer, or that it does again; returns for how many seconds it
-/// has not.
+/// Notes that what the job waits for has not answered for so many seconds, or (none) that it does; returns for
+/// how many seconds it has not.
 ///
 /// # Errors
 /// [`DbError::Fenced`] when another worker has the job.
-pub async fn failing(connection: &mut PgConnection, job: &Job, failing: bool) -> Result<f64, DbError> {
+pub async fn failing(connection: &mut PgConnection, job: &Job, seconds: Option<f64>) -> Result<f64, DbError> {
     let noted = sqlx::query_scalar!(
-        r#"update jobs set failing_since = case when $3 then coalesce(failing_since, clock_timestamp()) end
+        r#"update jobs set failing_since = case when $3::float8 is not null
+              then coalesce(failing_since, clock_timestamp() - make_interval(secs => $3)) end
            where id = $1 and run_no = $2 and state = 'running'
            returning coalesce(extract(epoch from clock_timestamp() - failing_since), 0)::float8 as "seconds!""#,
         job.id,
         job.run_no,
-        failing
+        seconds
     );
     noted.fetch_optional(connection).await?.ok_or(DbError::Fenced)
 }

@@ -1,6 +1,6 @@
 //! Talks to the target of one online migration: repeats what failed in passing, until the deadline.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::db;
 use crate::db::records::Record;
@@ -54,17 +54,18 @@ impl Courier {
         let mut pause = FIRST_PAUSE;
         let mut failing = false;
         loop {
+            let began = Instant::now();
             let error = match call().await {
                 Err(error) if error.transient => error,
                 answer => {
                     if failing {
-                        self.context.failing(false).await?;
+                        self.context.failing(None).await?;
                     }
                     return Ok(answer);
                 }
             };
             failing = true;
-            if self.context.failing(true).await? >= deadline {
+            if self.context.failing(Some(began.elapsed())).await? >= deadline {
                 return Ok(Err(error));
             }
             tracing::debug!(record = %self.context.record_id(), error = error.message, "the target is tried again");

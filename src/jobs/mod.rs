@@ -198,10 +198,11 @@ impl Context {
         done
     }
 
-    /// Notes that the target does not answer, or that it does again; for how long it has not.
-    pub(crate) async fn failing(&self, failing: bool) -> Result<Duration, JobError> {
+    /// Notes that the target has not answered for a while, or (none) that it does; for how long it has not.
+    pub(crate) async fn failing(&self, since: Option<Duration>) -> Result<Duration, JobError> {
         let mut connection = self.app.pool.acquire().await?;
-        Ok(Duration::from_secs_f64(db::jobs::failing(&mut connection, &self.job, failing).await?.max(0.0)))
+        let seconds = db::jobs::failing(&mut connection, &self.job, since.map(|since| since.as_secs_f64())).await?;
+        Ok(Duration::from_secs_f64(seconds.max(0.0)))
     }
 
     /// The record's ID.

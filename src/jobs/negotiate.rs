@@ -32,7 +32,6 @@ pub(super) async fn ask(courier: &Courier, prepared: &Prepared) -> Result<Option
             .map(|(key, digest)| (key, digest.to_string()))
             .collect::<BTreeMap<_, _>>(),
         options: options.plan,
-        index: None,
     };
     let attachments = prepared.attachments();
     let resource = |at: usize| LackingLine {

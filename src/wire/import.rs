@@ -18,9 +18,6 @@ pub struct LackingHead {
     /// How the package will be imported: what was changed on its way in last time is known by that.
     #[serde(default)]
     pub options: PlanRequest,
-    /// The hash of the index that the package would have: where it is known, no further line is needed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub index: Option<String>,
 }
 
 /// A further line of it: a resource with its content hash, or the hash of an attachment's bytes.
@@ -44,9 +41,6 @@ pub struct Lacking {
     pub ids: Vec<String>,
     /// Attachments whose bytes are to be sent, as they were asked for.
     pub attachments: Vec<String>,
-    /// The index is known: it may be left out.
-    #[serde(default)]
-    pub index: bool,
 }
 
 /// An upload in the place of a package.

@@ -237,7 +237,7 @@ async fn whoever_follows_a_record_hears_of_each_change_until_it_ends() {
         heard.iter().filter(|one| one["phase"] == "uploading").map(|one| &one["progress"]["unit"]).collect();
     assert!(units.iter().all(|unit| *unit == "bytes"), "{units:?}");
     // One that has ended is told once.
-    assert_eq!(events(&from, id(&record)).await, [last.clone()]);
+    assert_eq!(events(&from, id(&record)).await, std::slice::from_ref(last));
     let viewer = production.new_user("default", "viewer").await;
     let there = last["remote_record_id"].as_str().unwrap();
     viewer.get(&format!("/api/v1/records/{there}/events")).await.problem(404, "not_found");

@@ -6,6 +6,8 @@
 //! of it reach everything.
 #![expect(clippy::print_stdout, reason = "the figures are for people")]
 
+mod online;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -61,6 +63,7 @@ async fn main() -> anyhow::Result<()> {
             .await?;
         table.add("G7 import with changed IDs against G2", created, renamed);
         production.server.stop().await;
+        online::round(&bench, &test, round, &mut table).await?;
     }
     test.server.stop().await;
     table.print();
@@ -117,6 +120,14 @@ impl Bench {
 
     /// Into an empty database of the product's schema without rows.
     async fn restore(&self, dump: &Path) -> anyhow::Result<Duration> {
+        let url = self.empty().await?;
+        let mut command = Command::new("pg_restore");
+        command.args(["-1", "-d", &url]).arg(dump);
+        run(command)
+    }
+
+    /// A database without the tables.
+    async fn empty(&self) -> anyhow::Result<String> {
         db::recreate_database(&self.admin, "restored").await?;
         let url = db::with_database(&self.admin, "restored")?;
         let pool = db::connect(&url, 2, 60).await?;
@@ -124,9 +135,7 @@ impl Bench {
         let mut empty = Command::new("psql");
         empty.args(["-q", "-d", &url, "-c", "drop table resources, resource_references cascade"]);
         run(empty)?;
-        let mut command = Command::new("pg_restore");
-        command.args(["-1", "-d", &url]).arg(dump);
-        run(command)
+        Ok(url)
     }
 
     async fn export(&self, test: &Environment) -> anyhow::Result<(Duration, Vec<u8>)> {
