@@ -304,6 +304,14 @@ impl Answer {
     }
 }
 
+/// What servers are working on in an environment's folder; each has a folder of its own, with a lock.
+pub fn scratch(files: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let inside =
+        |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path());
+    let all = inside(files.join("scratch")).flat_map(inside);
+    all.filter(|file| file.file_name().unwrap() != "lock").collect()
+}
+
 /// The sample catalogue of `examples/retail`, loaded into an environment.
 pub async fn load_retail(user: &User) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/retail");
