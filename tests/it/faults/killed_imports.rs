@@ -3,11 +3,9 @@
 use serde_json::json;
 
 use super::invariants::{editions, hashes, hashes_of, invariants, start};
-use crate::support::User;
 use crate::support::gate::Gate;
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::scratch;
 use crate::support::{User, scratch};
 
 /// Waits until a record is in a phase; the phase may also be over already.
