@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use uuid::Uuid;
 
 use crate::db;
 use crate::db::closure::{Node, Resolved};
@@ -48,7 +49,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     db::records::update(&mut transaction, record.id, change).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
     transaction.commit().await?;
-    Ok(())
+    match &record.package_key {
+        Some(replaced) => Ok(context.app.store.delete(replaced).await?),
+        None => Ok(()),
+    }
 }
 
 /// A package in the store, not yet in its record.
@@ -64,6 +68,14 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
     let options: ExportOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
         JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
     })?;
+    // First the target, that nobody holds a snapshot while nobody answers.
+    let there = match target {
+        Some(target) => {
+            context.phase(Phase::Negotiating).await?;
+            Some(target.tried(|| target.remote.environment()).await??.id)
+        }
+        None => None,
+    };
     context.phase(Phase::Resolving).await?;
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::exports::begin_snapshot(&mut connection).await?;
@@ -83,7 +95,7 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
     }
     let prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
     let leave_out = match target {
-        Some(target) => negotiate::ask(target, &prepared).await?,
+        Some(target) => negotiate::ask(target, &prepared, there.unwrap_or_default()).await?,
         None => None,
     };
     let total = leave_out.as_ref().map_or(resolved.nodes.len(), |out| out.lacking.len()) as u64;
@@ -103,7 +115,8 @@ async fn keep(
     packed: NamedTempFile,
     resolved: &Resolved,
 ) -> Result<Change, JobError> {
-    let key = package_key(record.id);
+    // Another at every run: a late one never writes over the one that counts.
+    let key = package_key(Uuid::now_v7());
     let path = packed.path().to_owned();
     let (size, sha256) = blocking(move || Ok(pack::size_and_hash(&path)?)).await?;
     context.app.store.put_file(&key, packed.path()).await?;
