@@ -6,8 +6,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::db::users::{self, User};
-use crate::domain::permission::{Permission, of_role};
+use crate::db::callers::{self, Signed};
+use crate::db::users::User;
+use crate::domain::permission::{Permission, held};
+use crate::domain::resource::ResourceId;
+use crate::domain::sight::Sight;
 use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
@@ -32,6 +35,8 @@ pub struct Caller {
     pub user: User,
     /// What he may do with these credentials.
     pub permissions: Vec<Permission>,
+    /// What of his domain he may see.
+    pub sight: Sight,
 }
 
 impl Caller {
@@ -49,14 +54,32 @@ impl Caller {
         Err(ApiError::forbidden(format!("This needs the permission {}.", permission.as_str())))
     }
 
-    /// He sees every resource of his domain, not only his own.
+    /// He sees every resource of his domain, not only his own and those granted to him.
     pub fn sees_all(&self) -> bool {
-        !matches!(self.user.role.as_str(), "developer" | "viewer")
+        self.sight.all
     }
 
-    /// He may read a resource of this owner.
-    pub fn may_read(&self, owner: &str) -> bool {
-        self.sees_all() || owner == self.user.username
+    /// He sees every record of his domain, not only his own: its items tell of resources, so these credentials
+    /// must be good for reading those.
+    pub fn sees_all_records(&self) -> bool {
+        self.sight.all && self.may(Permission::ResourceRead)
+    }
+
+    /// He may read a resource of this owner in this directory.
+    pub fn may_read(&self, owner: &str, directory: &str) -> bool {
+        self.sight.reads(owner, directory)
+    }
+
+    /// # Errors
+    /// 403: he may read the resource, but not write one of this owner in this directory.
+    pub fn require_write(&self, id: &ResourceId, owner: &str, directory: &str) -> Result<(), ApiError> {
+        if self.sight.writes(owner, directory) {
+            return Ok(());
+        }
+        let detail = format!(
+            "The resource {id} belongs to {owner}; to write it in {directory} you need a grant with access write."
+        );
+        Err(ApiError::forbidden(detail))
     }
 
     /// His domain, inside the database.
@@ -119,11 +142,11 @@ async fn caller(app: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
         return Err(unauthorized());
     }
     let mut connection = app.pool.acquire().await?;
-    let found = users::by_token(&mut connection, &token_hash(token.trim()).0).await?;
-    let (user, narrowed) = found.ok_or_else(unauthorized)?;
-    let mut permissions = of_role(&user.role, &user.domain).unwrap_or_default();
+    let found = callers::by_token(&mut connection, &token_hash(token.trim()).0).await?;
+    let Signed { user, narrowed, sight } = found.ok_or_else(unauthorized)?;
+    let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
     if let Some(narrowed) = narrowed {
         permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
     }
-    Ok(Caller { user, permissions })
+    Ok(Caller { user, permissions, sight })
 }

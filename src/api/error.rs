@@ -133,6 +133,9 @@ impl From<DbError> for ApiError {
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
+                "grants_unique_directory" => {
+                    Self::conflict("The user has a grant on this directory already. Delete it to give another.")
+                }
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
                 "resources_unique_name" => Self::new(
                     StatusCode::CONFLICT,

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod exports;
 mod extract;
+mod grants;
 mod idempotency;
 mod imports;
 mod lacking;
@@ -104,6 +105,8 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(users::change, users::delete)),
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
+        may(P::DomainManage, routes!(grants::list, grants::create)),
+        may(P::DomainManage, routes!(grants::delete)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
     ]
 }

@@ -8,6 +8,7 @@ mod catalogue;
 mod closure;
 mod failures;
 mod faults;
+mod grants;
 mod hostile;
 mod import_options;
 mod migration;
