@@ -1,4 +1,4 @@
-//! Who is asking, and whether the route is open to him.
+//! Who is asking, by a token or by the cookie of a session, and whether the route is open to him.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -9,22 +9,23 @@ use axum::response::Response;
 use crate::db::callers::{self, Signed};
 use crate::db::users::User;
 use crate::domain::permission::{Permission, held};
-use crate::domain::resource::ResourceId;
+use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::sight::Sight;
 use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
 use super::Shared;
 use super::error::ApiError;
+use super::session;
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing: it tells nobody anything.
     Nothing,
-    /// A valid token.
+    /// A valid token, or a session.
     Token,
-    /// A valid token with a permission.
+    /// The same, with a permission.
     Permission(Permission),
 }
 
@@ -37,9 +38,43 @@ pub struct Caller {
     pub permissions: Vec<Permission>,
     /// What of his domain he may see.
     pub sight: Sight,
+    /// By what he is known.
+    pub credentials: Credentials,
+}
+
+/// By what a caller is known: the hash of his token, or of the key of his session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// `Authorization: Bearer …`.
+    Token(Hash),
+    /// The cookie of the page.
+    Session(Hash),
 }
 
 impl Caller {
+    /// The user of some credentials, with what they are good for.
+    pub(super) fn of(signed: Signed, credentials: Credentials) -> Self {
+        let Signed { user, narrowed, sight } = signed;
+        let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
+        if let Some(narrowed) = narrowed {
+            permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
+        }
+        Self { user, permissions, sight, credentials }
+    }
+
+    /// Whoever has these credentials by now.
+    ///
+    /// # Errors
+    /// 401: they are not good any more.
+    pub(super) async fn by(app: &Shared, credentials: Credentials) -> Result<Self, ApiError> {
+        let mut connection = app.pool.acquire().await?;
+        let found = match credentials {
+            Credentials::Token(hash) => callers::by_token(&mut connection, &hash.0).await?,
+            Credentials::Session(hash) => callers::by_session(&mut connection, &hash.0).await?,
+        };
+        Ok(Self::of(found.ok_or_else(unauthorized)?, credentials))
+    }
+
     /// He may.
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
@@ -112,21 +147,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 fn unauthorized() -> ApiError {
-    let detail = "A valid token is needed: `Authorization: Bearer …`. It may have expired or been revoked.";
+    let detail = "A valid token (`Authorization: Bearer …`) or a session is needed. It may have ended or been revoked.";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
 /// Lets a request through to its route, or not.
 ///
 /// # Errors
-/// 401 without a valid token, 403 without the permission.
+/// 401 without a valid token or session, 403 without the permission or where another page asks by the cookie.
 pub async fn authorize(
     State((app, needs)): State<(Shared, Needs)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if needs != Needs::Nothing {
-        let caller = caller(&app, request.headers()).await?;
+        let caller = Caller::by(&app, credentials(&app, request.headers())?).await?;
+        let by_cookie = matches!(caller.credentials, Credentials::Session(_));
+        if by_cookie && !request.method().is_safe() && !session::is_own_page(&app, request.headers()) {
+            let detail = "This request does not come from this server's own page. Programs use a token.";
+            return Err(ApiError::forbidden(detail));
+        }
         if let Needs::Permission(permission) = needs {
             caller.require(permission)?;
         }
@@ -135,18 +175,15 @@ pub async fn authorize(
     Ok(next.run(request).await)
 }
 
-async fn caller(app: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (scheme, token) = given.split_once(' ').unwrap_or_default();
+/// A header that is there decides: a wrong one does not fall back to the cookie.
+fn credentials(app: &Shared, headers: &HeaderMap) -> Result<Credentials, ApiError> {
+    let Some(given) = headers.get(header::AUTHORIZATION) else {
+        let key = session::key_of(app, headers).ok_or_else(unauthorized)?;
+        return Ok(Credentials::Session(token_hash(&key)));
+    };
+    let (scheme, token) = given.to_str().ok().and_then(|given| given.split_once(' ')).unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
         return Err(unauthorized());
     }
-    let mut connection = app.pool.acquire().await?;
-    let found = callers::by_token(&mut connection, &token_hash(token.trim()).0).await?;
-    let Signed { user, narrowed, sight } = found.ok_or_else(unauthorized)?;
-    let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
-    if let Some(narrowed) = narrowed {
-        permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
-    }
-    Ok(Caller { user, permissions, sight })
+    Ok(Credentials::Token(token_hash(token.trim())))
 }

@@ -21,6 +21,7 @@ mod records;
 mod resource_writes;
 mod resources;
 mod selections;
+mod session;
 mod targets;
 mod uploads;
 mod users;
@@ -65,7 +66,8 @@ fn table() -> Vec<Route> {
         public(routes!(environment::ready)),
         public(routes!(environment::metrics)),
         public(routes!(openapi::show)),
-        signed_in(routes!(users::whoami)),
+        public(routes!(session::sign_in)),
+        signed_in(routes!(session::whoami, session::sign_out)),
         signed_in(routes!(environment::show)),
         may(P::EnvironmentManage, routes!(environment::change)),
         signed_in(routes!(environment::types)),

@@ -1,4 +1,4 @@
-//! Who is asking: the user of a token, with what his role holds and what was granted to him.
+//! Who is asking: the user of a token or a session, with what his role holds and what was granted to him.
 
 use sqlx::PgConnection;
 
@@ -6,6 +6,7 @@ use crate::domain::permission::held;
 use crate::domain::sight::{Granted, Sight, sees_all};
 
 use super::DbError;
+use super::sessions::IDLE;
 use super::users::User;
 
 /// A user as his credentials show him.
@@ -64,6 +65,32 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
     .fetch_optional(connection)
     .await?;
     Ok(found.map(|row| signed!(row, row.permissions)))
+}
+
+/// The user of a session that has not ended.
+///
+/// # Errors
+/// The database fails.
+pub async fn by_session(connection: &mut PgConnection, hash: &[u8]) -> Result<Option<Signed>, DbError> {
+    let found = sqlx::query!(
+        r#"with used as (
+            update sessions set used_at = clock_timestamp()
+            where hash = $1 and ends_at > clock_timestamp()
+                and used_at < clock_timestamp() - interval '1 minute' and used_at > clock_timestamp() - $2::interval
+         )
+         select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?",
+            u.created_at,
+            array(select directory from grants where user_id = u.id order by directory) as "directories!",
+            array(select access = 'write' from grants where user_id = u.id order by directory) as "writes!"
+         from sessions s join users u on u.id = s.user_id join domains d on d.id = u.domain_id
+         left join roles o on o.domain_id = u.domain_id and o.name = u.role
+         where s.hash = $1 and s.ends_at > clock_timestamp() and s.used_at > clock_timestamp() - $2::interval"#,
+        hash,
+        IDLE
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.map(|row| signed!(row, None)))
 }
 
 /// What a user of a domain may see by now; of one who is gone: what was his own.

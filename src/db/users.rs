@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::DbError;
+use super::{DbError, sessions};
 
 /// A user.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Resu
     Ok(id.fetch_one(connection).await?)
 }
 
-/// Changes a user's role or password; false: no such user in the domain.
+/// Changes a user's role or password; a new password ends his sessions. False: no such user in the domain.
 ///
 /// # Errors
 /// The database fails.
@@ -183,7 +183,11 @@ pub async fn update(
         role,
         password_hash
     );
-    Ok(done.execute(connection).await?.rows_affected() > 0)
+    let done = done.execute(&mut *connection).await?.rows_affected() > 0;
+    if done && password_hash.is_some() {
+        sessions::end_all(connection, id).await?;
+    }
+    Ok(done)
 }
 
 /// Removes a user and his tokens; false: no such user in the domain.

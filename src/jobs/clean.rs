@@ -43,6 +43,7 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let mut connection = app.pool.acquire().await?;
     let keys = db::idempotency_keys::forget(&mut connection, app.config.retention.key_days).await?;
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
+    db::sessions::forget(&mut connection).await?;
     app.store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?;
     if uploads + packages + orphans + keys + jobs > 0 {
         info!(uploads, packages, orphans, keys, jobs, "cleaned");

@@ -79,6 +79,17 @@ pub struct NewToken {
     pub permissions: Option<Vec<String>>,
 }
 
+/// Who wants to sign in.
+#[derive(Deserialize, ToSchema)]
+pub struct SignIn {
+    /// The name of his domain.
+    pub domain: String,
+    /// His name in it.
+    pub username: String,
+    /// His password.
+    pub password: String,
+}
+
 /// Who is asking.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Whoami {
