@@ -205,8 +205,13 @@ async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Res
     let token = config.security.admin_token.as_ref().map(|token| secrets::token_hash(token.expose_secret()));
     db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await?;
     if let Some(password) = &config.security.admin_password {
-        let hash = secrets::password_hash(password.expose_secret())?;
-        db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
+        // Set anew only when it is another one, for that ends his sessions.
+        let kept = db::sessions::account(connection, DEFAULT_DOMAIN, "admin").await?;
+        let kept = kept.and_then(|account| account.password_hash);
+        if !secrets::password_fits(password.expose_secret(), kept.as_deref()) {
+            let hash = secrets::password_hash(password.expose_secret())?;
+            db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
+        }
     }
     Ok(())
 }

@@ -148,6 +148,16 @@ pub fn password_matches(password: &str, kept: &str) -> bool {
     PasswordHash::new(kept).is_ok_and(|kept| Argon2::default().verify_password(password.as_bytes(), &kept).is_ok())
 }
 
+/// Stands in for a password that is not kept: made like the others, and of no password.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The same, taking as long where none is kept, so that nobody learns from the time whether one is.
+pub fn password_fits(password: &str, kept: Option<&str>) -> bool {
+    let fits = password_matches(password, kept.unwrap_or(NOBODY));
+    fits && kept.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +182,10 @@ mod tests {
         let kept = password_hash("correct horse").unwrap();
         assert!(password_matches("correct horse", &kept));
         assert!(!password_matches("wrong", &kept));
+        assert!(password_fits("correct horse", Some(&kept)) && !password_fits("correct horse", None));
+        let costs = |kept: &str| kept.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(costs(&kept), costs(NOBODY), "nobody costs as much as somebody");
+        assert!(PasswordHash::new(NOBODY).is_ok());
         let token = new_token().unwrap();
         assert_eq!(token.len(), 6 + 64 + 8);
     }

@@ -63,9 +63,9 @@ pub async fn put(
     let mut transaction = connection.begin().await?;
     db::locks::hold_attachments(&mut transaction, caller.domain_id()).await?;
     if !caller.sees_all()
-        && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, caller.username()).await?
+        && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, &caller.sight).await?
     {
-        return Err(ApiError::forbidden("A resource that you may not read names this attachment."));
+        return Err(ApiError::forbidden("A resource that you may not write names this attachment."));
     }
     let new =
         db::attachments::by_paths(&mut transaction, caller.domain_id(), std::slice::from_ref(&path)).await?.is_empty();
@@ -134,7 +134,7 @@ pub async fn show(
     let missing = || ApiError::not_found("attachment");
     let mut connection = app.pool.acquire().await?;
     if !caller.sees_all()
-        && !db::attachments::is_named_by(&mut connection, caller.domain_id(), &path, caller.username()).await?
+        && !db::attachments::is_named_by(&mut connection, caller.domain_id(), &path, &caller.sight).await?
     {
         return Err(missing());
     }

@@ -22,12 +22,13 @@ pub struct ApiError {
     code: String,
     detail: String,
     errors: Vec<FieldProblem>,
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     /// Any status, code and detail.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new() }
+        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new(), retry_after: None }
     }
 
     /// 404: it is not there, or not for the caller to know of.
@@ -97,6 +98,13 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// 429: try again after so many seconds.
+    pub fn rate_limited(seconds: u64) -> Self {
+        let detail = format!("Too many attempts to sign in. Try again in {seconds} seconds.");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     /// 503: try again in a moment.
     pub fn busy() -> Self {
         let detail = "Another piece of work holds what this request needs. Try again in a moment.";
@@ -117,6 +125,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2")),
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
@@ -133,6 +144,9 @@ impl From<DbError> for ApiError {
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
+                "grants_unique_directory" => {
+                    Self::conflict("The user has a grant on this directory already. Delete it to give another.")
+                }
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
                 "resources_unique_name" => Self::new(
                     StatusCode::CONFLICT,

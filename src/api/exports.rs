@@ -43,18 +43,21 @@ pub async fn preview(
     let resolved =
         db::closure::resolve(&mut connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
     let forbidden = selections::forbidden(&app, &caller, &resolved);
-    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner)).map(|node| PreviewItem {
-        resource_id: node.id.to_string(),
-        kind: node.kind,
-        name: node.name,
-        directory: node.directory,
-        reason: node.reason,
+    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory)).map(|node| {
+        PreviewItem {
+            resource_id: node.id.to_string(),
+            kind: node.kind,
+            name: node.name,
+            directory: node.directory,
+            reason: node.reason,
+        }
     });
     let items: Vec<PreviewItem> = items.collect();
     let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
         resolved.missing.into_iter().filter(|missing| told.contains(missing.referenced_by.as_str())).collect();
-    let shared_parts = if caller.sees_all() { resolved.shared_parts } else { Vec::new() };
+    let parts = resolved.shared_parts;
+    let shared_parts = db::closure::told_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
     Ok(Json(Preview { missing, forbidden, shared_parts, items }))
 }
 
@@ -86,7 +89,6 @@ pub async fn create(
         options: serde_json::json!({
             "export_upstream": request.export_upstream,
             "note": request.note,
-            "own_only": !caller.sees_all(),
         }),
         roots: serde_json::json!(roots),
         target: None,

@@ -58,7 +58,6 @@ pub async fn create(
             "export_upstream": request.export_upstream,
             "plan": plan,
             "confirm": request.confirm,
-            "own_only": !caller.sees_all(),
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod exports;
 mod extract;
+mod grants;
 mod idempotency;
 mod imports;
 mod lacking;
@@ -20,6 +21,7 @@ mod records;
 mod resource_writes;
 mod resources;
 mod selections;
+mod session;
 mod targets;
 mod uploads;
 mod users;
@@ -64,7 +66,8 @@ fn table() -> Vec<Route> {
         public(routes!(environment::ready)),
         public(routes!(environment::metrics)),
         public(routes!(openapi::show)),
-        signed_in(routes!(users::whoami)),
+        public(routes!(session::sign_in)),
+        signed_in(routes!(session::whoami, session::sign_out)),
         signed_in(routes!(environment::show)),
         may(P::EnvironmentManage, routes!(environment::change)),
         signed_in(routes!(environment::types)),
@@ -104,6 +107,8 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(users::change, users::delete)),
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
+        may(P::DomainManage, routes!(grants::list, grants::create)),
+        may(P::DomainManage, routes!(grants::delete)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
     ]
 }

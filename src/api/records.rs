@@ -106,7 +106,7 @@ pub async fn list(
         from: time("from", query.from)?,
         to: time("to", query.to)?,
     };
-    if !caller.sees_all() {
+    if !caller.sees_all_records() {
         if filter.requested_by.as_ref().is_some_and(|name| name != caller.username()) {
             return Ok(Json(List { items: Vec::new(), next_cursor: None }));
         }
@@ -137,7 +137,7 @@ pub(super) async fn lock(connection: &mut PgConnection, caller: &Caller, id: Uui
 }
 
 fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
-    let found = found.filter(|record| caller.sees_all() || record.requested_by == caller.username());
+    let found = found.filter(|record| caller.sees_all_records() || record.requested_by == caller.username());
     found.ok_or_else(|| ApiError::not_found("record"))
 }
 

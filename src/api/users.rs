@@ -1,4 +1,4 @@
-//! Users, their tokens, and who is asking.
+//! Users and their tokens.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use crate::domain::permission::{Permission, of_role};
 use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::List;
-use crate::wire::user::{NewToken, NewUser, Token, User, UserChange, Whoami};
+use crate::wire::user::{NewToken, NewUser, Token, User, UserChange};
 
 use super::Shared;
 use super::auth::Caller;
@@ -19,12 +19,6 @@ use super::domains::Page;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
-
-/// Who is asking, and what he may do with these credentials.
-#[utoipa::path(get, path = "/api/v1/session", operation_id = "show", responses((status = 200, body = Whoami)))]
-pub async fn whoami(caller: Caller) -> Json<Whoami> {
-    Json(caller.whoami())
-}
 
 /// The users of the caller's domain, by name.
 #[utoipa::path(get, path = "/api/v1/users", params(Page), responses((status = 200, body = List<User>)))]

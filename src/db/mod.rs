@@ -1,6 +1,7 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachments;
+pub mod callers;
 pub mod closure;
 pub mod contents;
 pub mod copy;
@@ -9,6 +10,7 @@ pub mod domains;
 pub mod environment;
 pub mod exports;
 pub mod facts;
+pub mod grants;
 pub mod graph;
 pub mod idempotency_keys;
 pub mod import_entries;
@@ -19,6 +21,7 @@ pub mod merge;
 pub mod record_items;
 pub mod records;
 pub mod resources;
+pub mod sessions;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;

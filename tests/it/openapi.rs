@@ -119,7 +119,8 @@ async fn what_the_document_says_of_permissions_holds() {
         let ask = |user: &User| user.request(method.clone(), &address(&path));
         let refused = nobody.send(ask(&nobody)).await;
         if operation["security"] == json!([]) {
-            assert!(refused.status.is_success(), "{told}: {}", refused.text());
+            let asks = method == Method::POST;
+            assert!(refused.status.is_success() || asks && refused.status == 415, "{told}: {}", refused.text());
             continue;
         }
         assert_eq!(refused.status, 401, "{told}: {}", refused.text());
