@@ -33,9 +33,6 @@ pub async fn create(
     once: Once,
     JsonBody(request): JsonBody<MigrationRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
-    if request.carry_secrets {
-        return Err(ApiError::field("carry_secrets", "is not supported by this version"));
-    }
     let name = match &request.name {
         Some(name) => selections::package_name(Some(name))?,
         None => chrono::Utc::now().format("online %m-%d %H:%M").to_string(),
@@ -59,6 +56,7 @@ pub async fn create(
             "plan": plan,
             "confirm": request.confirm,
             "own_only": !caller.sees_all(),
+            "carry_secrets": request.carry_secrets,
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),

@@ -15,7 +15,7 @@ use crate::store::package_key;
 use crate::wire::record::{Item, PackageInfo};
 
 use super::courier::Courier;
-use super::{Context, JobError, blocking, negotiate, pack};
+use super::{Context, JobError, blocking, carry, negotiate, pack};
 
 /// What an export, or the export of a migration, keeps in its record's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +26,12 @@ pub(super) struct ExportOptions {
     /// Whoever asked for it sees his own resources only.
     #[serde(default)]
     pub(super) own_only: bool,
+    /// An export takes secrets along, for who knows its passphrase.
+    #[serde(default)]
+    pub(super) with_secrets: bool,
+    /// A migration takes them along, for its target.
+    #[serde(default)]
+    pub(super) carry_secrets: bool,
 }
 
 /// Does an export.
@@ -65,6 +71,11 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
         JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
     })?;
     context.phase(Phase::Resolving).await?;
+    let recipient = match target {
+        None if options.with_secrets => Some(carry::by_passphrase(context, record).await?),
+        Some(courier) if options.carry_secrets => Some(carry::by_target(courier).await?),
+        _ => None,
+    };
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::exports::begin_snapshot(&mut connection).await?;
     let types = &context.app.types;
@@ -81,7 +92,13 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
             "Ask for access, or leave out what needs them.",
         ));
     }
-    let prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
+    let mut prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
+    let mut warnings = Vec::new();
+    if let Some(recipient) = recipient {
+        let sealed = carry::seal(context, &mut connection, record, &resolved, recipient).await?;
+        prepared.secrets = Some(sealed.bytes);
+        warnings = sealed.warnings;
+    }
     let leave_out = match target {
         Some(target) => negotiate::ask(target, &prepared).await?,
         None => None,
@@ -92,7 +109,7 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
     let selection = (roots, options.export_upstream);
     let packed = pack::write(context, &mut connection, record, selection, &resolved, prepared, leave_out).await?;
     db::exports::end_snapshot(&mut connection).await?;
-    let change = keep(context, record, packed, &resolved).await?;
+    let change = keep(context, record, packed, &resolved, warnings).await?;
     Ok(Exported { resolved, change })
 }
 
@@ -102,6 +119,7 @@ async fn keep(
     record: &Record,
     packed: NamedTempFile,
     resolved: &Resolved,
+    mut warnings: Vec<Warning>,
 ) -> Result<Change, JobError> {
     let key = package_key(record.id);
     let path = packed.path().to_owned();
@@ -110,7 +128,6 @@ async fn keep(
     let total = resolved.nodes.len() as u64;
     let package =
         PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };
-    let mut warnings: Vec<Warning> = Vec::new();
     for missing in &resolved.missing {
         let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
         let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);

@@ -15,6 +15,7 @@ mod online;
 mod openapi;
 mod properties;
 mod records;
+mod secrets;
 mod support;
 mod thin;
 mod types;
