@@ -82,7 +82,8 @@ pub async fn create(
         Ok(accepted) => {
             drop(connection);
             if let Some(upload) = received.upload {
-                clear(&app, upload).await?;
+                // What fails from here on, cleaning does later.
+                let _ = clear(&app, upload).await;
             }
             Ok(accepted.into_response())
         }
@@ -140,13 +141,7 @@ async fn queue(
     };
     db::records::update(connection, id, change).await?;
     jobs::queue(connection, jobs::PARSE, id, caller.domain_id()).await?;
-    if let Some(upload) = received.upload {
-        let held = held(connection, caller, upload).await?;
-        if held.record_id.is_some() {
-            return Err(ApiError::conflict("The upload is becoming an import already."));
-        }
-        db::uploads::used(connection, upload, id).await?;
-    }
+    use_upload(connection, caller, received, id).await?;
     Accepted::record(find(connection, caller, id).await?)
 }
 
@@ -179,49 +174,85 @@ pub async fn replace_package(
     JsonBody(from): JsonBody<FromUpload>,
 ) -> Result<Accepted<Record>, ApiError> {
     let upload_id = from.upload_id;
-    let received = match uploaded(&app, &caller, from).await? {
+    let mut received = match uploaded(&app, &caller, from).await? {
         Brought::Package(received) => received,
-        Brought::Import(_) => return Err(ApiError::conflict("The upload has become an import already.")),
+        // The same request again.
+        Brought::Import(became) if became == id => {
+            let mut connection = app.pool.acquire().await?;
+            return Accepted::record(find(&mut connection, &caller, id).await?);
+        }
+        Brought::Import(_) => return Err(ApiError::conflict("The upload has become another import already.")),
     };
     let mut connection = app.pool.acquire().await?;
     find(&mut connection, &caller, id).await?;
     let kept = carried::passphrase(&app, &mut connection, id).await?;
     drop(connection);
     let (manifest, by_passphrase) = checked(&app, &received, received.passphrase.clone().or(kept)).await?;
+    received.passphrase = received.passphrase.filter(|_| by_passphrase);
+    // Under a key of its own: until this is committed, the record is about the package that it had.
+    let key = package_key(Uuid::now_v7());
+    app.store.put_file(&key, received.file.path()).await?;
+    match replace(&app, &caller, id, &manifest, &received, &key).await {
+        Ok((accepted, replaced)) => {
+            // What fails from here on, cleaning does later.
+            if let Some(key) = replaced {
+                let _ = app.store.delete(&key).await;
+            }
+            let _ = clear(&app, upload_id).await;
+            Ok(accepted)
+        }
+        Err(error) => {
+            app.store.delete(&key).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Has the record be about another package; returns where the one that it had rests.
+async fn replace(
+    app: &Shared,
+    caller: &Caller,
+    id: Uuid,
+    manifest: &Manifest,
+    received: &Received,
+    key: &str,
+) -> Result<(Accepted<Record>, Option<String>), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    let record = import(&mut transaction, &caller, id, "given another package").await?;
+    let record = import(&mut transaction, caller, id, "given another package").await?;
     let before = planning::manifest(&mut transaction, id).await?;
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
         return Err(ApiError::field("upload_id", "is not a package of the same export"));
     }
-    // Under a key of its own: until this is committed, the record is about the package that it had.
-    let key = package_key(Uuid::now_v7());
-    app.store.put_file(&key, received.file.path()).await?;
     let change = Change {
         status: Some(RecordStatus::Queued),
         error: Some(None),
-        package_key: Some(key),
-        ..arrived(&manifest, &received)
+        package_key: Some(key.to_owned()),
+        ..arrived(manifest, received)
     };
-    db::records::update(&mut transaction, record.id, change).await?;
-    if let Some(passphrase) = received.passphrase.as_ref().filter(|_| by_passphrase) {
-        keep_passphrase(&app, &mut transaction, id, passphrase).await?;
+    db::records::update(&mut transaction, id, change).await?;
+    if let Some(passphrase) = &received.passphrase {
+        keep_passphrase(app, &mut transaction, id, passphrase).await?;
     }
     jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
-    let held = held(&mut transaction, &caller, upload_id).await?;
-    if held.record_id.is_some() {
-        return Err(ApiError::conflict("The upload has become an import already."));
-    }
-    db::uploads::used(&mut transaction, upload_id, id).await?;
-    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    use_upload(&mut transaction, caller, received, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
     transaction.commit().await?;
-    drop(connection);
-    if let Some(key) = &record.package_key {
-        app.store.delete(key).await?;
+    Ok((accepted, record.package_key))
+}
+
+/// Notes the import that an upload becomes.
+async fn use_upload(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    received: &Received,
+    id: Uuid,
+) -> Result<(), ApiError> {
+    let Some(upload) = received.upload else { return Ok(()) };
+    if held(connection, caller, upload).await?.record_id.is_some() {
+        return Err(ApiError::conflict("The upload is becoming an import already."));
     }
-    clear(&app, upload_id).await?;
-    Ok(accepted)
+    Ok(db::uploads::used(connection, upload, id).await?)
 }
 
 /// The key is the one that the environment's packages were signed with so far.
@@ -375,7 +406,8 @@ pub async fn execute(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
-    if has_options || request.plan_digest.is_some() {
+    let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
+    if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request =
             if has_options { request } else { serde_json::from_value(record.options.clone()).unwrap_or_default() };

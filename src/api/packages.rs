@@ -62,10 +62,14 @@ pub(super) async fn uploaded(app: &Shared, caller: &Caller, from: FromUpload) ->
     if let Some(record_id) = upload.record_id {
         return Ok(Brought::Import(record_id));
     }
-    let (file, sha256, size) = receive(app, whole(body), upload.size).await?;
-    if size != upload.size {
-        return Err(ApiError::conflict("The upload is becoming an import already."));
-    }
+    let received = receive(app, whole(body), upload.size).await;
+    let Some((file, sha256, size)) = received.ok().filter(|(_, _, size)| *size == upload.size) else {
+        // Its pieces go once it has become an import.
+        return match content(app, caller, upload_id).await?.0.record_id {
+            Some(record_id) => Ok(Brought::Import(record_id)),
+            None => Err(ApiError::busy()),
+        };
+    };
     Ok(Brought::Package(Received { file, sha256, size, upload: Some(upload_id), passphrase }))
 }
 

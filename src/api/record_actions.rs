@@ -58,15 +58,19 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
     };
     caller.require(needed(record.kind()?))?;
     record.status()?.cancellable()?;
-    let writing = is_writing_there(&record);
+    let writing = is_writing_there(&record)?;
     if writing {
         cancel_there(app, &record).await?;
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, caller, id).await?;
+    if writing && record.status()? == RecordStatus::Cancelled {
+        // Its worker has seen already that the target has cancelled it.
+        return Ok(Some(record));
+    }
     record.status()?.cancellable()?;
-    if !writing && is_writing_there(&record) {
+    if !writing && is_writing_there(&record)? {
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
@@ -91,9 +95,8 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
 }
 
 /// The target of a migration was told to execute, or is just being told.
-fn is_writing_there(record: &Row) -> bool {
-    let told = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
-    record.remote_record_id.is_some() && record.phase.as_deref().is_some_and(|phase| told.contains(&phase))
+fn is_writing_there(record: &Row) -> Result<bool, ApiError> {
+    Ok(record.remote_record_id.is_some() && record.transfer()?.told)
 }
 
 async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
@@ -173,7 +176,7 @@ pub async fn retry(
     let change = Change {
         status: Some(RecordStatus::Queued),
         error: Some(None),
-        transfer: Some(Transfer { again, ..before }),
+        transfer: Some(Transfer { again, told: false, confirmed: before.confirmed && before.told, ..before }),
         ..Change::default()
     };
     db::records::update(&mut transaction, id, change).await?;

@@ -280,8 +280,6 @@ pub struct Change {
     pub remote_record_id: Option<Uuid>,
     /// What it needs to go on.
     pub transfer: Option<Transfer>,
-    /// Its name.
-    pub name: Option<String>,
 }
 
 /// Changes a record.
@@ -313,7 +311,6 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         "source_environment" = change.source_environment,
         "remote_record_id" = change.remote_record_id,
         "transfer" = change.transfer.map(|transfer| serde_json::json!(transfer)),
-        "name" = change.name,
     );
     if let Some(status) = change.status {
         // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.

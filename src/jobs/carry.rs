@@ -20,8 +20,8 @@ use crate::package::{MAX_SECRETS, SECRETS};
 use crate::planning;
 use crate::remote::RemoteError;
 use crate::secrets::envelope::{self, Belongs, EnvelopeError};
+use crate::wire::environment::Environment;
 
-use super::courier::Courier;
 use super::{Context, JobError, blocking};
 
 /// Definitions are asked for in portions of so many.
@@ -46,10 +46,11 @@ pub(super) async fn by_passphrase(context: &Context, record: &Record) -> Result<
     Ok(Recipient::Passphrase(passphrase))
 }
 
-/// The target, by the sealing key that it shows.
-pub(super) async fn by_target(courier: &Courier) -> Result<Recipient, JobError> {
-    let there = courier.tried(|| courier.remote.environment()).await??;
-    Ok(Recipient::Environment { id: there.id, sealing_key: there.sealing_key })
+impl Recipient {
+    /// A target, by the key that it shows.
+    pub(super) fn of(target: &Environment) -> Self {
+        Self::Environment { id: target.id.clone(), sealing_key: target.sealing_key.clone() }
+    }
 }
 
 /// What is written into the package, and what to say about it.

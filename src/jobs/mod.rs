@@ -72,6 +72,11 @@ impl From<StoreError> for JobError {
                 "No space is left in the environment's store.",
                 "Ask the administrator to free space or to enlarge the store, then try again.",
             ),
+            StoreError::Missing => Self::fail(
+                "gone",
+                "Bytes that the record needs are no longer in the environment's store.",
+                "Begin again, with the package or the attachments uploaded once more.",
+            ),
             other => Self::Retry(other.to_string()),
         }
     }

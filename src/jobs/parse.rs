@@ -30,7 +30,7 @@ pub(super) const AT_ONCE: usize = 2;
 /// The record's progress is told each time so many resources are done.
 pub(super) const TELL: usize = 5_000;
 
-/// Parses a package and plans its import with the default options; a package that is refused is not kept.
+/// Parses a package and plans its import with the record's options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let parsed = parse_and_plan(&context, &record).await;

@@ -106,7 +106,7 @@ impl Shared {
         let named: Vec<String> = named.into_iter().cloned().collect();
         let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
         let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_sent()).collect();
+        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_in_package()).collect();
         Ok(Self { app: context.app.clone(), context, record, entries, planning, carried, sent, owners })
     }
 
@@ -311,6 +311,13 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
     let mut sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
     let wanted: HashSet<Hash> = paths.values().copied().collect();
     sizes.extend(db::contents::attachments(connection, shared.record.domain_id, &wanted).await?);
+    if wanted.iter().any(|hash| !sizes.contains_key(hash)) {
+        return Err(JobError::fail(
+            "package_incomplete",
+            "The package leaves out attachment bytes that this environment does not have any more.",
+            "Try again: what is missing is sent then.",
+        ));
+    }
     for hash in lacking {
         let app = shared.app.clone();
         let (file, back) = blocking(move || {
