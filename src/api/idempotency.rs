@@ -77,10 +77,10 @@ impl Once {
         hash: Option<&Hash>,
     ) -> Result<(), ApiError> {
         let Some(claim) = &self.0 else { return Ok(()) };
-        let request_hash = match hash {
+        let request_hash = claim.app.sealer.fingerprint(&match hash {
             Some(hash) => hash.0.to_vec(),
             None => digest(&claim.body),
-        };
+        });
         let text = serde_json::to_vec(answer).map_err(|_| DbError::Corrupt("answer"))?;
         let answer = claim.app.sealer.seal(&claim.key.place(), &text)?;
         let status = status.as_u16() as i16;
@@ -114,7 +114,7 @@ impl Key {
     }
 
     fn replay(&self, app: &Shared, before: &Answered, hash: &[u8]) -> Result<Response, ApiError> {
-        if before.request_hash != hash {
+        if before.request_hash != app.sealer.fingerprint(hash) {
             let detail = "The Idempotency-Key was used for another request. Use a new key for a new request.";
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
         }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use crate::db::records::{Change, Record as Row};
@@ -10,8 +11,10 @@ use crate::db::{self, Acquire, jobs};
 use crate::domain::permission::Permission;
 use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
 use crate::planning;
+use crate::planning::carried::{self, keep_passphrase};
 use crate::remote::RemoteError;
-use crate::wire::record::Record;
+use crate::wire::passphrase::weakness;
+use crate::wire::record::{Record, RetryRequest};
 
 use super::Shared;
 use super::auth::Caller;
@@ -125,7 +128,7 @@ async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
 
 /// Does again what failed, or was never done, of a record that has ended; what succeeded stays as it is.
 #[utoipa::path(
-    post, path = "/api/v1/records/{id}/retry",
+    post, path = "/api/v1/records/{id}/retry", request_body = Option<RetryRequest>,
     responses(
         (status = 202, body = Record),
         (status = 409, description = "It has not ended, or nothing of it failed"),
@@ -137,9 +140,9 @@ pub async fn retry(
     caller: Caller,
     once: Once,
     Path(id): Path<Uuid>,
-    // What is said besides has no effect, but belongs to the request that a key is for.
-    _body: MaybeJson<serde_json::Value>,
+    MaybeJson(request): MaybeJson<RetryRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
+    let passphrase = request.unwrap_or_default().passphrase;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
@@ -161,6 +164,7 @@ pub async fn retry(
         }
         RecordKind::Online => jobs::MIGRATE,
     };
+    let passphrase = opens_again(&app, &record, passphrase).await?;
     let before = record.transfer()?;
     let executed = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
     let executed = record.phase.as_deref().is_some_and(|phase| executed.contains(&phase));
@@ -176,9 +180,43 @@ pub async fn retry(
         ..Change::default()
     };
     db::records::update(&mut transaction, id, change).await?;
+    if let Some(passphrase) = &passphrase {
+        keep_passphrase(&app, &mut transaction, id, passphrase).await?;
+    }
     jobs::queue(&mut transaction, job, id, record.domain_id).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
     Ok(accepted)
+}
+
+/// The passphrase that a record needs when it is tried again: it was forgotten when the record ended.
+async fn opens_again(
+    app: &Shared,
+    record: &Row,
+    passphrase: Option<SecretString>,
+) -> Result<Option<SecretString>, ApiError> {
+    match record.kind()? {
+        RecordKind::Export if record.options["with_secrets"] == true => {
+            let passphrase = passphrase.ok_or_else(|| {
+                let detail = "The export was sealed with a passphrase, which is not kept. Give one, or export again.";
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "passphrase_required", detail)
+            })?;
+            match weakness(&passphrase) {
+                Some(weakness) => Err(ApiError::field("passphrase", weakness)),
+                None => Ok(Some(passphrase)),
+            }
+        }
+        RecordKind::Import => {
+            let (app, record) = (app.clone(), record.clone());
+            let opened = tokio::task::spawn_blocking(move || {
+                let mut package = planning::open_package(&app, &record)?;
+                let given = passphrase.as_ref().map(SecretString::expose_secret);
+                let opened = carried::open(&app, &mut package, given).map_err(planning::PlanningError::from)?;
+                Ok::<_, ApiError>(passphrase.filter(|_| opened.is_some_and(|opened| opened.by_passphrase)))
+            });
+            opened.await?
+        }
+        _ => Ok(None),
+    }
 }

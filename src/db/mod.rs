@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod lineage;
 pub mod locks;
 pub mod merge;
+pub mod passphrases;
 pub mod record_items;
 pub mod records;
 pub mod resources;

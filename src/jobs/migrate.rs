@@ -95,8 +95,7 @@ fn lacks(error: Option<&RecordError>) -> bool {
 /// Exports as an export would, without what the target has unless all is wanted, and keeps package and items in
 /// this record.
 async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
-    let target = (!transfer.whole).then_some(courier);
-    let exported = export::make(&courier.context, record, target).await?;
+    let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
     let change = Change { transfer: Some(Transfer { upload_id: None, ..transfer }), ..exported.change };
     write(&courier.context, &items, change).await?;

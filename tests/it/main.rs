@@ -16,6 +16,7 @@ mod online;
 mod openapi;
 mod properties;
 mod records;
+mod secrets;
 mod sessions;
 mod support;
 mod thin;

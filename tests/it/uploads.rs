@@ -55,6 +55,13 @@ async fn offset(user: &User, path: &str) -> usize {
     answer.headers["upload-offset"].to_str().unwrap().parse().unwrap()
 }
 
+/// A complete upload; its ID.
+pub async fn complete(user: &User, bytes: &[u8]) -> String {
+    let path = begin(user, bytes.len()).await;
+    send(user, &path, 0, bytes).await;
+    path.rsplit('/').next().unwrap().to_owned()
+}
+
 async fn import(user: &User, path: &str) -> Answer {
     let id = path.rsplit('/').next().unwrap();
     user.post("/api/v1/imports", json!({"upload_id": id})).await
