@@ -13,6 +13,7 @@ use crate::package::PackageError;
 use crate::planning::PlanningError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use crate::wire::{FieldProblem, Problem};
 
 /// An answer that is not the one that was asked for.
@@ -134,6 +135,8 @@ impl From<DbError> for ApiError {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
+                "trusted_sources_unique_name" => Self::conflict("A trusted source of this name exists already."),
+                "trusted_sources_unique_key" => Self::conflict("A trusted source with this key exists already."),
                 "resources_unique_name" => Self::new(
                     StatusCode::CONFLICT,
                     "duplicate_name",
@@ -219,6 +222,18 @@ impl From<PlanningError> for ApiError {
             }
             PlanningError::Store(error) => error.into(),
             other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<TrustError> for ApiError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Db(error) => error.into(),
+            TrustError::Untrusted(reason) => {
+                let detail = format!("{reason} {}", reason.hint());
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail)
+            }
         }
     }
 }

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::config::Trust;
 use crate::db::record_items::NewChunk;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
@@ -17,10 +16,12 @@ use crate::domain::import_plan::Resolution;
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
+use crate::domain::trust::Signature;
 use crate::package::reader::Package;
 use crate::planning::{self, Planning};
 use crate::secrets;
 use crate::store::package_key;
+use crate::trust;
 use crate::wire::FieldProblem;
 use crate::wire::import::FromUpload;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
@@ -60,12 +61,12 @@ pub async fn create(
     if let Some(answer) = once.answered(&received.sha256)? {
         return Ok(answer);
     }
-    let manifest = checked(&app, &received).await?;
+    let (manifest, signature) = checked(&app, &received).await?;
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
     let mut connection = app.pool.acquire().await?;
-    match queue(&mut connection, &caller, &once, id, &manifest, &received, &key).await {
+    match queue(&mut connection, &caller, &once, (id, &key), (&manifest, &signature), &received).await {
         Ok(accepted) => {
             drop(connection);
             if let Some(upload) = received.upload {
@@ -81,22 +82,21 @@ pub async fn create(
 }
 
 /// Opens what was received and checks where it comes from.
-async fn checked(app: &Shared, received: &Received) -> Result<Manifest, ApiError> {
+async fn checked(app: &Shared, received: &Received) -> Result<(Manifest, Signature), ApiError> {
     let (file, limits) = (received.file.reopen()?, app.limits());
     let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
     let mut connection = app.pool.acquire().await?;
-    check_origin(app, &mut connection, &opened.manifest).await?;
-    Ok(opened.manifest)
+    let signature = trust::check(app, &mut connection, &opened.manifest.environment).await?;
+    Ok((opened.manifest, signature))
 }
 
 async fn queue(
     connection: &mut PgConnection,
     caller: &Caller,
     once: &Once,
-    id: Uuid,
-    manifest: &Manifest,
+    (id, key): (Uuid, &str),
+    (manifest, signature): (&Manifest, &Signature),
     received: &Received,
-    key: &str,
 ) -> Result<Accepted<Record>, ApiError> {
     let new = NewRecord {
         id,
@@ -113,7 +113,7 @@ async fn queue(
     let change = Change {
         package_key: Some(key.to_owned()),
         source_environment: Some(manifest.environment.name.clone()),
-        ..arrived(manifest, received)
+        ..arrived(manifest, signature, received)
     };
     db::records::update(&mut transaction, id, change).await?;
     jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
@@ -131,7 +131,7 @@ async fn queue(
 }
 
 /// What a record says of a package that has arrived.
-fn arrived(manifest: &Manifest, received: &Received) -> Change {
+fn arrived(manifest: &Manifest, signature: &Signature, received: &Received) -> Change {
     let resources: u64 = manifest.counts.values().fold(0, |sum, count| sum.saturating_add(*count));
     let package = PackageInfo {
         size: received.size,
@@ -142,6 +142,7 @@ fn arrived(manifest: &Manifest, received: &Received) -> Change {
     Change {
         progress: Some((0, resources, "resources")),
         package: Some(serde_json::json!(package)),
+        signature: Some(serde_json::json!(signature)),
         ..Change::default()
     }
 }
@@ -162,7 +163,7 @@ pub async fn replace_package(
         Brought::Package(received) => received,
         Brought::Import(_) => return Err(ApiError::conflict("The upload has become an import already.")),
     };
-    let manifest = checked(&app, &received).await?;
+    let (manifest, signature) = checked(&app, &received).await?;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "given another package").await?;
@@ -177,7 +178,7 @@ pub async fn replace_package(
         status: Some(RecordStatus::Queued),
         error: Some(None),
         package_key: Some(key),
-        ..arrived(&manifest, &received)
+        ..arrived(&manifest, &signature, &received)
     };
     db::records::update(&mut transaction, record.id, change).await?;
     jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
@@ -194,25 +195,6 @@ pub async fn replace_package(
     }
     clear(&app, upload_id).await?;
     Ok(accepted)
-}
-
-/// The key is the one that the environment's packages were signed with so far.
-async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
-    if app.config.security.trust == Trust::Trusted {
-        let detail = "This environment accepts packages of trusted sources only, and the one that signed this is none.";
-        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail));
-    }
-    let origin = &manifest.environment;
-    let pinned = match origin.id == app.identity.id {
-        true => Some(app.identity.public_key.clone()),
-        false => db::environment::pinned_key(connection, &origin.id).await?,
-    };
-    if pinned.is_none_or(|key| key == origin.public_key) {
-        return Ok(());
-    }
-    let detail = "The package claims to come from an environment whose packages were signed with another key so far. \
-        Make sure where it comes from.";
-    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail))
 }
 
 /// Sets the options and plans anew.
@@ -332,6 +314,7 @@ impl Planned {
             description = "It does not await confirmation, or the plan is another than that of `plan_digest`",
         ),
         (status = 410, description = "The package is no longer kept"),
+        (status = 422, description = "The options are wrong, or the source of the package is not trusted any more"),
     )
 )]
 pub async fn execute(
@@ -347,6 +330,8 @@ pub async fn execute(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
+    let origin = planning::manifest(&mut transaction, id).await?.environment;
+    trust::check(&app, &mut transaction, &origin).await?;
     if has_options || request.plan_digest.is_some() {
         let digest = request.plan_digest.clone();
         let request =

@@ -21,6 +21,7 @@ mod resource_writes;
 mod resources;
 mod selections;
 mod targets;
+mod trusted_sources;
 mod uploads;
 mod users;
 
@@ -105,6 +106,8 @@ fn table() -> Vec<Route> {
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
+        may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
+        may(P::EnvironmentManage, routes!(trusted_sources::delete)),
     ]
 }
 

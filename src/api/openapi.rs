@@ -54,6 +54,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "records", description = "What became of exports, imports and migrations"),
         (name = "session", description = "Who is asking"),
         (name = "users", description = "Users of a domain and their tokens"),
+        (name = "trusted-sources", description = "Environments whose packages are verified by their key"),
         (name = "domains", description = "The tenants of the environment"),
         (name = "server", description = "Health, metrics, this document"),
     ),

@@ -22,6 +22,7 @@ pub mod resources;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;
+pub mod trusted_sources;
 pub mod uploads;
 pub mod users;
 

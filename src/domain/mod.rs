@@ -15,4 +15,5 @@ pub mod permission;
 pub mod record;
 pub mod resource;
 pub mod resource_type;
+pub mod trust;
 pub mod type_file;

@@ -30,6 +30,7 @@ use crate::package::PackageError;
 use crate::planning::{self, PlanningError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use crate::wire::record::RecordError;
 
 /// Why a job did not do its work.
@@ -91,6 +92,15 @@ impl From<PlanningError> for JobError {
             PlanningError::Package(error) => error.into(),
             PlanningError::Store(error) => error.into(),
             other => Self::Retry(other.to_string()),
+        }
+    }
+}
+
+impl From<TrustError> for JobError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Db(error) => error.into(),
+            TrustError::Untrusted(reason) => Self::fail("package_untrusted", reason.to_string(), reason.hint()),
         }
     }
 }

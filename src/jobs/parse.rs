@@ -14,11 +14,13 @@ use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::domain::resource::{Hash, content_hash, parse_name};
+use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
 use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
+use crate::trust::{self, TrustError};
 use crate::wire::record::PlanRequest;
 
 use super::index::{self, Index, Listed};
@@ -48,7 +50,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
 
     context.phase(Phase::Planning).await?;
     let mut connection = app.pool.acquire().await?;
-    pin(app, &mut connection, &manifest).await?;
+    let signature = pin(app, &mut connection, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
     let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
@@ -60,6 +62,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         status: Some(status),
         progress: Some((total, total, "resources")),
         manifest: Some(serde_json::json!(manifest)),
+        signature: Some(serde_json::json!(signature)),
         options: Some(serde_json::json!(options)),
         ..change
     };
@@ -80,19 +83,14 @@ async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }
 
-async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) -> Result<(), JobError> {
+/// Checks the signer; its first package pins its key.
+async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) -> Result<Signature, TrustError> {
     let origin = &manifest.environment;
+    let signature = trust::check(app, connection, origin).await?;
     let pinned =
         db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
-    let own = origin.id == app.identity.id && origin.public_key != app.identity.public_key;
-    if pinned == origin.public_key && !own {
-        return Ok(());
-    }
-    Err(JobError::fail(
-        "package_untrusted",
-        "The package claims to come from an environment whose packages were signed with another key so far.",
-        "Make sure where the package comes from. If that environment has a new key, ask the administrator of this one to remove the old one.",
-    ))
+    // Another package of the same environment was parsed at the same time.
+    if pinned == origin.public_key { Ok(signature) } else { Err(Untrusted::OtherKey.into()) }
 }
 
 /// Reads the whole package: index, shards, attachment bytes.

@@ -6,6 +6,7 @@ pub mod record;
 pub mod resource;
 pub mod selection;
 pub mod target;
+pub mod trust;
 pub mod user;
 
 use serde::{Deserialize, Serialize};

@@ -17,5 +17,6 @@ mod properties;
 mod records;
 mod support;
 mod thin;
+mod trust;
 mod types;
 mod uploads;
