@@ -1,5 +1,6 @@
 //! Typed settings: defaults, then the file, then `FERRY__SECTION__KEY`; checked on load.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Config as Source, Environment as Variables, File, FileFormat};
@@ -75,6 +76,9 @@ pub struct ServerConfig {
     /// How others reach it; absent: `http://` and the address.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpAddr>,
     /// Adds resource types or replaces them.
     #[serde(default)]
     pub resource_types_dir: Option<PathBuf>,
@@ -193,7 +197,8 @@ impl Config {
             .separator("__")
             .try_parsing(true)
             .list_separator(",")
-            .with_list_parse_key("security.allowed_targets");
+            .with_list_parse_key("security.allowed_targets")
+            .with_list_parse_key("server.trusted_proxies");
         let source = builder.add_source(variables).build().map_err(|error| ConfigError(error.to_string()))?;
         let mut config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
         // What reads as a number would be taken as one: `007` must not become `7`.

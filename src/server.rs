@@ -44,10 +44,13 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let stopped = app.stopping.subscribe();
         let mut until = stopped.clone();
-        let serve = axum::serve(listener, layered(api::router(app.clone()).merge(page::router())).into_make_service())
-            .with_graceful_shutdown(async move {
-                let _ = until.wait_for(|stopped| *stopped).await;
-            });
+        let serve = axum::serve(
+            listener,
+            layered(api::router(app.clone()).merge(page::router())).into_make_service_with_connect_info::<SocketAddr>(),
+        )
+        .with_graceful_shutdown(async move {
+            let _ = until.wait_for(|stopped| *stopped).await;
+        });
         let serve = tokio::spawn(async move {
             let _ = serve.await;
         });

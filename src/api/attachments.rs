@@ -18,6 +18,7 @@ use crate::domain::resource::{Hash, parse_attachment_path};
 use crate::store::{StoreError, attachment_key};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::exports::is_known;
@@ -74,6 +75,8 @@ pub async fn put(
     if !changed.is_empty() {
         db::attachments::refresh_hashes(&mut transaction, caller.domain_id(), &changed).await?;
     }
+    let details = serde_json::json!({"sha256": hash.hex(), "size": size});
+    note(&mut transaction, &caller, "attachment.write", ("attachment", &path), details).await?;
     transaction.commit().await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Written { path, sha256: hash.hex(), size })))

@@ -1,5 +1,7 @@
 //! Who is asking, and whether the route is open to him.
 
+use std::net::IpAddr;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +14,7 @@ use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
 use super::Shared;
+use super::client::ClientAddress;
 use super::error::ApiError;
 
 /// What a route asks of its caller.
@@ -32,6 +35,10 @@ pub struct Caller {
     pub user: User,
     /// What he may do with these credentials.
     pub permissions: Vec<Permission>,
+    /// The name of the token that he gave, or `session`.
+    pub token: String,
+    /// Where he asks from.
+    pub address: Option<IpAddr>,
 }
 
 impl Caller {
@@ -103,7 +110,8 @@ pub async fn authorize(
     next: Next,
 ) -> Result<Response, ApiError> {
     if needs != Needs::Nothing {
-        let caller = caller(&app, request.headers()).await?;
+        let address = request.extensions().get().copied().unwrap_or_default();
+        let caller = caller(&app, request.headers(), address).await?;
         if let Needs::Permission(permission) = needs {
             caller.require(permission)?;
         }
@@ -112,7 +120,7 @@ pub async fn authorize(
     Ok(next.run(request).await)
 }
 
-async fn caller(app: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn caller(app: &Shared, headers: &HeaderMap, ClientAddress(address): ClientAddress) -> Result<Caller, ApiError> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, token) = given.split_once(' ').unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
@@ -120,10 +128,10 @@ async fn caller(app: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
     }
     let mut connection = app.pool.acquire().await?;
     let found = users::by_token(&mut connection, &token_hash(token.trim()).0).await?;
-    let (user, narrowed) = found.ok_or_else(unauthorized)?;
+    let (user, token, narrowed) = found.ok_or_else(unauthorized)?;
     let mut permissions = of_role(&user.role, &user.domain).unwrap_or_default();
     if let Some(narrowed) = narrowed {
         permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
     }
-    Ok(Caller { user, permissions })
+    Ok(Caller { user, permissions, token, address })
 }

@@ -27,6 +27,7 @@ use crate::wire::import::FromUpload;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
@@ -109,6 +110,8 @@ async fn queue(
         target: None,
     };
     let mut transaction = connection.begin().await?;
+    let details = received_as(manifest, signature, received);
+    note(&mut transaction, caller, "import.receive", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     let change = Change {
         package_key: Some(key.to_owned()),
@@ -128,6 +131,13 @@ async fn queue(
     accepted.keep(once, &mut transaction, Some(&received.sha256)).await?;
     transaction.commit().await?;
     Ok(accepted)
+}
+
+/// What the audit says of a package that has arrived.
+fn received_as(manifest: &Manifest, signature: &Signature, received: &Received) -> Value {
+    serde_json::json!({
+        "name": manifest.name, "sha256": received.sha256.hex(), "size": received.size, "signature": signature,
+    })
 }
 
 /// What a record says of a package that has arrived.
@@ -171,6 +181,8 @@ pub async fn replace_package(
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
         return Err(ApiError::field("upload_id", "is not a package of the same export"));
     }
+    let details = received_as(&manifest, &signature, &received);
+    note(&mut transaction, &caller, "import.replace_package", ("record", id), details).await?;
     // Under a key of its own: until this is committed, the record is about the package that it had.
     let key = package_key(Uuid::now_v7());
     app.store.put_file(&key, received.file.path()).await?;
@@ -217,6 +229,8 @@ pub async fn plan(
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
     let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+    let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
+    note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
     planned.save(&mut transaction, &record, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
     transaction.commit().await?;
@@ -345,6 +359,7 @@ pub async fn execute(
         }
         planned.save(&mut transaction, &record, &request).await?;
     }
+    note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
     db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
         .await?;
     jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;

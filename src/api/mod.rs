@@ -1,7 +1,10 @@
 //! HTTP: one file per noun, every route here, each with what it needs.
 
 mod attachments;
+mod audit;
 mod auth;
+mod client;
+mod csv;
 mod domains;
 mod environment;
 mod error;
@@ -106,6 +109,7 @@ fn table() -> Vec<Route> {
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
+        may(P::DomainManage, routes!(audit::list)),
         may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
         may(P::EnvironmentManage, routes!(trusted_sources::delete)),
     ]
@@ -147,6 +151,7 @@ pub fn router(app: Shared) -> Router {
             )
         })
         .layer(from_fn(uploads::announced))
+        .layer(from_fn_with_state(app.clone(), client::addressed))
         .with_state(app)
 }
 

@@ -56,6 +56,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "users", description = "Users of a domain and their tokens"),
         (name = "trusted-sources", description = "Environments whose packages are verified by their key"),
         (name = "domains", description = "The tenants of the environment"),
+        (name = "audit", description = "Who did what to what, when and from where"),
         (name = "server", description = "Health, metrics, this document"),
     ),
     components(schemas(Problem))

@@ -14,6 +14,7 @@ use crate::remote::RemoteError;
 use crate::wire::record::Record;
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Path;
@@ -73,6 +74,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         error: Some(None),
         ..Change::default()
     };
+    note(&mut transaction, caller, "record.cancel", ("record", id), told(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::update(&mut transaction, id, change).await?;
     let cancelled = find(&mut transaction, caller, id).await?;
@@ -85,6 +87,11 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         }
     }
     Ok(Some(cancelled))
+}
+
+/// What the audit says of a record.
+fn told(record: &Row) -> serde_json::Value {
+    serde_json::json!({"kind": record.kind, "name": record.name})
 }
 
 /// The target of a migration was told to execute, or is just being told.
@@ -170,6 +177,7 @@ pub async fn retry(
         transfer: Some(Transfer { again, ..before }),
         ..Change::default()
     };
+    note(&mut transaction, &caller, "record.retry", ("record", id), told(&record)).await?;
     db::records::update(&mut transaction, id, change).await?;
     jobs::queue(&mut transaction, job, id, record.domain_id).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;

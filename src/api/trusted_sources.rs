@@ -5,13 +5,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::{Acquire, trusted_sources as rows};
+use crate::db::{Acquire, PgConnection, trusted_sources as rows};
 use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::List;
 use crate::wire::trust::{NewTrustedSource, TrustedSource};
 
 use super::Shared;
+use super::audit::note_in;
+use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
@@ -42,6 +44,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
 )]
 pub async fn create(
     State(app): State<Shared>,
+    caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewTrustedSource>,
 ) -> Result<(StatusCode, Json<TrustedSource>), ApiError> {
@@ -51,6 +54,7 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let made = rows::insert(&mut transaction, &name, &key).await?;
+    tell(&mut transaction, &caller, "trusted_source.create", &made).await?;
     let created = once.created(&mut transaction, line(made)).await?;
     transaction.commit().await?;
     Ok(created)
@@ -58,12 +62,23 @@ pub async fn create(
 
 /// Trusts a source no more: what it signed is not verified from here on, also what waits to be imported.
 #[utoipa::path(delete, path = "/api/v1/trusted-sources/{id}", responses((status = 204)))]
-pub async fn delete(State(app): State<Shared>, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    rows::delete(&mut transaction, id).await?.ok_or_else(|| ApiError::not_found("trusted source"))?;
+    let gone = rows::delete(&mut transaction, id).await?.ok_or_else(|| ApiError::not_found("trusted source"))?;
+    tell(&mut transaction, &caller, "trusted_source.delete", &gone).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn tell(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    action: &str,
+    source: &rows::TrustedSource,
+) -> Result<(), ApiError> {
+    let details = serde_json::json!({"name": source.name, "public_key": source.public_key});
+    Ok(note_in(connection, caller, None, action, ("trusted_source", source.id), details).await?)
 }
 
 fn line(row: rows::TrustedSource) -> TrustedSource {

@@ -1,6 +1,7 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachments;
+pub mod audit;
 pub mod closure;
 pub mod contents;
 pub mod copy;

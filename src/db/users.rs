@@ -40,20 +40,20 @@ pub struct Token {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// The user of a token that has not expired, with the token's own permissions.
+/// The user of a token that has not expired, with the token's name and its own permissions.
 ///
 /// # Errors
 /// The database fails.
 pub async fn by_token(
     connection: &mut PgConnection,
     hash: &[u8],
-) -> Result<Option<(User, Option<Vec<String>>)>, DbError> {
+) -> Result<Option<(User, String, Option<Vec<String>>)>, DbError> {
     let found = sqlx::query!(
         "with used as (
             update tokens set last_used_at = clock_timestamp()
             where hash = $1 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
          )
-         select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at, t.permissions
+         select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at, t.name as token, t.permissions
          from tokens t join users u on u.id = t.user_id join domains d on d.id = u.domain_id
          where t.hash = $1 and (t.expires_at is null or t.expires_at > clock_timestamp())",
         hash
@@ -69,7 +69,7 @@ pub async fn by_token(
             role: row.role,
             created_at: row.created_at,
         };
-        (user, row.permissions)
+        (user, row.token, row.permissions)
     }))
 }
 
@@ -248,26 +248,33 @@ pub async fn insert_token(
     Ok(made.fetch_one(connection).await?)
 }
 
-/// Sets the configuration's token of a user, or revokes it where none is configured any more.
+/// Sets the configuration's token of a user, or revokes it where none is configured any more; whether that
+/// changed anything.
 ///
 /// # Errors
 /// The database fails.
-pub async fn configure_token(connection: &mut PgConnection, user_id: Uuid, hash: Option<&[u8]>) -> Result<(), DbError> {
-    sqlx::query!("delete from tokens where user_id = $1 and configured and hash is distinct from $2", user_id, hash)
-        .execute(&mut *connection)
-        .await?;
+pub async fn configure_token(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    hash: Option<&[u8]>,
+) -> Result<bool, DbError> {
+    let gone = sqlx::query!(
+        "delete from tokens where user_id = $1 and configured and hash is distinct from $2",
+        user_id,
+        hash
+    );
+    let mut changed = gone.execute(&mut *connection).await?.rows_affected();
     if let Some(hash) = hash {
-        sqlx::query!(
+        let made = sqlx::query!(
             "insert into tokens (id, user_id, name, hash, configured) values ($1, $2, 'configuration', $3, true)
              on conflict (hash) do nothing",
             Uuid::now_v7(),
             user_id,
             hash
-        )
-        .execute(connection)
-        .await?;
+        );
+        changed += made.execute(connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// A page of a user's tokens, oldest first.

@@ -50,7 +50,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
 
     context.phase(Phase::Planning).await?;
     let mut connection = app.pool.acquire().await?;
-    let signature = pin(app, &mut connection, &manifest).await?;
+    let signature = pin(app, &mut connection, record, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
     let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
@@ -84,13 +84,36 @@ async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
 }
 
 /// Checks the signer; its first package pins its key.
-async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) -> Result<Signature, TrustError> {
+async fn pin(
+    app: &App,
+    connection: &mut db::PgConnection,
+    record: &Record,
+    manifest: &Manifest,
+) -> Result<Signature, JobError> {
     let origin = &manifest.environment;
-    let signature = trust::check(app, connection, origin).await?;
-    let pinned =
-        db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
+    let mut transaction = connection.begin().await?;
+    let signature = trust::check(app, &mut transaction, origin).await?;
+    let (pinned, new) =
+        db::environment::pin_source(&mut transaction, &origin.id, &origin.name, &origin.kind, &origin.public_key)
+            .await?;
     // Another package of the same environment was parsed at the same time.
-    if pinned == origin.public_key { Ok(signature) } else { Err(Untrusted::OtherKey.into()) }
+    if pinned != origin.public_key {
+        return Err(TrustError::from(Untrusted::OtherKey).into());
+    }
+    if new {
+        let entry = db::audit::Entry {
+            domain_id: None,
+            username: Some(&record.requested_by),
+            token: Some("worker"),
+            action: "key.pin",
+            object: ("source_environment", &origin.id),
+            details: serde_json::json!({"name": origin.name, "public_key": pinned, "domain": record.domain, "record": record.id}),
+            address: None,
+        };
+        db::audit::insert(&mut transaction, &entry).await?;
+    }
+    transaction.commit().await?;
+    Ok(signature)
 }
 
 /// Reads the whole package: index, shards, attachment bytes.

@@ -1,5 +1,6 @@
 //! JSON shapes of the contract, shared by `api` and `remote`.
 
+pub mod audit;
 pub mod environment;
 pub mod import;
 pub mod record;
