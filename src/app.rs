@@ -38,6 +38,9 @@ pub enum StartError {
     /// A key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     /// A file or an address.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),

@@ -73,9 +73,19 @@ impl EnvironmentKind {
 pub struct ServerConfig {
     /// Address and port; port 0: any.
     pub listen: String,
-    /// How others reach it; absent: `http://` and the address.
+    /// How others reach it; absent: `http://` or `https://` and the address.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// PEM file of the certificate and its chain; with `tls_key`, TLS is spoken and nothing else.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+    /// A connection that sends no complete request head within this time is closed.
+    pub head_seconds: u32,
+    /// A body of which nothing arrives within this time is given up.
+    pub idle_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpAddr>,
@@ -243,6 +253,12 @@ impl Config {
         }
         if self.database.url.as_ref().is_some_and(|url| url.expose_secret().trim().is_empty()) {
             return refuse("database.url must not be empty; leave it out for an embedded Postgres");
+        }
+        if self.server.tls_cert.is_some() != self.server.tls_key.is_some() {
+            return refuse("server.tls_cert and server.tls_key must be given together, or neither");
+        }
+        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 {
+            return refuse("server.head_seconds and server.idle_seconds must be at least 1");
         }
         if self.retention.every_seconds == 0 {
             return refuse("retention.every_seconds must be at least 1");

@@ -20,6 +20,7 @@ use crate::store::{StoreError, attachment_key};
 use super::Shared;
 use super::audit::note;
 use super::auth::Caller;
+use super::bounds::broken;
 use super::error::ApiError;
 use super::exports::is_known;
 use super::extract::Path;
@@ -84,7 +85,7 @@ pub async fn put(
 
 /// A body in pieces.
 pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
-    body.into_data_stream().map_err(|_| ApiError::body("The body was cut off."))
+    body.into_data_stream().map_err(|error| broken(&error))
 }
 
 /// Streams pieces into a scratch file, up to a limit.

@@ -68,6 +68,11 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("The body has more than {limit} bytes."))
     }
 
+    /// It is about a body that cannot be read.
+    pub fn is_client_body(&self) -> bool {
+        self.code == "invalid_body"
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, code: &str, field: &str, message: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 mod attachments;
 mod audit;
 mod auth;
+mod bounds;
 mod client;
 mod csv;
 mod domains;
@@ -40,6 +41,7 @@ use crate::app::App;
 use crate::domain::permission::Permission as P;
 
 use auth::{Needs, authorize};
+use bounds::{Bounds, bounded};
 use error::ApiError;
 use idempotency::once;
 
@@ -131,16 +133,18 @@ pub fn document() -> String {
 pub fn router(app: Shared) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
+        let bounds = from_fn_with_state(Bounds::of(&route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);
-        let layered =
-            |methods: MethodRouter<Shared>| methods.route_layer(repeated).route_layer(versioned).route_layer(guard);
+        let layered = |methods: MethodRouter<Shared>| {
+            methods.route_layer(repeated).route_layer(versioned).route_layer(bounds).route_layer(guard)
+        };
         router = router.routes(route.map(layered));
     }
     Router::from(router)
         .layer(Extension(openapi::Published(document().into())))
-        // Every handler counts the bytes of its own body.
+        // `bounds` counts the bytes of every body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
         .method_not_allowed_fallback(|| async {

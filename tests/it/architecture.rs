@@ -32,6 +32,8 @@ const KEPT: &[(&str, &[&str])] = &[
     ("sqlx", &["db"]),
     ("reqwest", &["remote"]),
     ("axum", &["api", "page", "server"]),
+    ("hyper", &["server"]),
+    ("tokio_rustls", &["server"]),
     ("zip", &["package"]),
     ("object_store", &["store"]),
 ];
