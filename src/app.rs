@@ -39,6 +39,9 @@ pub enum StartError {
     /// A key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     /// A file or an address.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
@@ -199,6 +202,8 @@ async fn own_identity(
             sealing_key: secrets::sealing_key(&sealing),
         };
         keep_identity(connection, &new).await?;
+        let details = serde_json::json!({"public_key": new.public_key, "sealing_key": new.sealing_key});
+        note(connection, None, "keys.create", ("environment", &new.id), details).await?;
     }
     let found = identity(connection).await?.ok_or(DbError::Corrupt("identity"))?;
     sealer.open("key_check", &found.key_check)?;
@@ -208,12 +213,28 @@ async fn own_identity(
     Ok((found, signer))
 }
 
+/// Says in the audit what the server does by itself.
+async fn note(
+    connection: &mut db::PgConnection,
+    domain_id: Option<i32>,
+    action: &str,
+    object: (&str, &str),
+    details: serde_json::Value,
+) -> Result<(), DbError> {
+    let token = Some("server");
+    let entry = db::audit::Entry { domain_id, username: None, token, action, object, details, address: None };
+    db::audit::insert(connection, &entry).await
+}
+
 /// The user `admin` of domain `default`, with the configured token and password.
 async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Result<(), StartError> {
     let domain = db::domains::by_name(connection, DEFAULT_DOMAIN).await?.ok_or(DbError::Corrupt("domain"))?;
     let admin = db::users::ensure_admin(connection, domain.id).await?;
     let token = config.security.admin_token.as_ref().map(|token| secrets::token_hash(token.expose_secret()));
-    db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await?;
+    if db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await? {
+        let (action, id) = (if token.is_some() { "token.configure" } else { "token.revoke" }, admin.to_string());
+        note(connection, Some(domain.id), action, ("user", &id), serde_json::json!({"user": "admin"})).await?;
+    }
     if let Some(password) = &config.security.admin_password {
         // Set anew only when it is another one, for that ends his sessions.
         let kept = db::sessions::account(connection, DEFAULT_DOMAIN, "admin").await?;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::domain::resource::Hash;
@@ -132,9 +132,15 @@ pub fn verify(public_key: &str, message: &[u8], signature: &str) -> bool {
     let checked = || {
         let key: [u8; 32] = BASE64.decode(public_key).ok()?.try_into().ok()?;
         let signature = Signature::from_slice(&BASE64.decode(signature).ok()?).ok()?;
-        VerifyingKey::from_bytes(&key).ok()?.verify(message, &signature).ok()
+        VerifyingKey::from_bytes(&key).ok()?.verify_strict(message, &signature).ok()
     };
     checked().is_some()
+}
+
+/// An ed25519 public key (32 bytes in base64) as keys are compared; `None`: it is none that signs anything.
+pub fn public_key(text: &str) -> Option<String> {
+    let bytes: [u8; 32] = BASE64.decode(text.trim()).ok()?.try_into().ok()?;
+    VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak()).map(|_| BASE64.encode(bytes))
 }
 
 /// The public half (X25519, base64) of a sealing seed.

@@ -18,7 +18,9 @@ use crate::domain::resource::{Hash, parse_attachment_path};
 use crate::store::{StoreError, attachment_key};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
+use super::bounds::broken;
 use super::error::ApiError;
 use super::exports::is_known;
 use super::extract::Path;
@@ -74,6 +76,8 @@ pub async fn put(
     if !changed.is_empty() {
         db::attachments::refresh_hashes(&mut transaction, caller.domain_id(), &changed).await?;
     }
+    let details = serde_json::json!({"sha256": hash.hex(), "size": size});
+    note(&mut transaction, &caller, "attachment.write", ("attachment", &path), details).await?;
     transaction.commit().await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Written { path, sha256: hash.hex(), size })))
@@ -81,7 +85,7 @@ pub async fn put(
 
 /// A body in pieces.
 pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
-    body.into_data_stream().map_err(|_| ApiError::body("The body was cut off."))
+    body.into_data_stream().map_err(|error| broken(&error))
 }
 
 /// Streams pieces into a scratch file, up to a limit.

@@ -1,5 +1,7 @@
 //! Who is asking, by a token or by the cookie of a session, and whether the route is open to him.
 
+use std::net::IpAddr;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,6 +17,7 @@ use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
 use super::Shared;
+use super::client::ClientAddress;
 use super::error::ApiError;
 use super::session;
 
@@ -40,6 +43,10 @@ pub struct Caller {
     pub sight: Sight,
     /// By what he is known.
     pub credentials: Credentials,
+    /// The name of the token that he gave, or `session`.
+    pub token: String,
+    /// Where he asks from.
+    pub address: Option<IpAddr>,
 }
 
 /// By what a caller is known: the hash of his token, or of the key of his session.
@@ -53,26 +60,26 @@ pub enum Credentials {
 
 impl Caller {
     /// The user of some credentials, with what they are good for.
-    pub(super) fn of(signed: Signed, credentials: Credentials) -> Self {
-        let Signed { user, narrowed, sight } = signed;
+    pub(super) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
+        let Signed { user, token, narrowed, sight } = signed;
         let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
         if let Some(narrowed) = narrowed {
             permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
         }
-        Self { user, permissions, sight, credentials }
+        Self { user, permissions, sight, credentials, token, address }
     }
 
     /// Whoever has these credentials by now.
     ///
     /// # Errors
     /// 401: they are not good any more.
-    pub(super) async fn by(app: &Shared, credentials: Credentials) -> Result<Self, ApiError> {
+    pub(super) async fn by(app: &Shared, credentials: Credentials, address: Option<IpAddr>) -> Result<Self, ApiError> {
         let mut connection = app.pool.acquire().await?;
         let found = match credentials {
             Credentials::Token(hash) => callers::by_token(&mut connection, &hash.0).await?,
             Credentials::Session(hash) => callers::by_session(&mut connection, &hash.0).await?,
         };
-        Ok(Self::of(found.ok_or_else(unauthorized)?, credentials))
+        Ok(Self::of(found.ok_or_else(unauthorized)?, credentials, address))
     }
 
     /// He may.
@@ -161,7 +168,8 @@ pub async fn authorize(
     next: Next,
 ) -> Result<Response, ApiError> {
     if needs != Needs::Nothing {
-        let caller = Caller::by(&app, credentials(&app, request.headers())?).await?;
+        let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
+        let caller = Caller::by(&app, credentials(&app, request.headers())?, address).await?;
         let by_cookie = matches!(caller.credentials, Credentials::Session(_));
         if by_cookie && !request.method().is_safe() && !session::is_own_page(&app, request.headers()) {
             let detail = "This request does not come from this server's own page. Programs use a token.";

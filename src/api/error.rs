@@ -14,6 +14,7 @@ use crate::planning::PlanningError;
 use crate::planning::carried::CarriedError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use crate::wire::{FieldProblem, Problem};
 
 /// An answer that is not the one that was asked for.
@@ -67,6 +68,11 @@ impl ApiError {
     /// 413: over a limit of so many bytes.
     pub fn too_large(limit: u64) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("The body has more than {limit} bytes."))
+    }
+
+    /// It is about a body that cannot be read.
+    pub fn is_client_body(&self) -> bool {
+        self.code == "invalid_body"
     }
 
     /// Adds a part.
@@ -149,6 +155,8 @@ impl From<DbError> for ApiError {
                     Self::conflict("The user has a grant on this directory already. Delete it to give another.")
                 }
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
+                "trusted_sources_unique_name" => Self::conflict("A trusted source of this name exists already."),
+                "trusted_sources_unique_key" => Self::conflict("A trusted source with this key exists already."),
                 "resources_unique_name" => Self::new(
                     StatusCode::CONFLICT,
                     "duplicate_name",
@@ -251,6 +259,18 @@ impl From<CarriedError> for ApiError {
             CarriedError::Wrong => refused("passphrase_wrong"),
             CarriedError::Package(error) => error.into(),
             CarriedError::Secret(error) => error.into(),
+        }
+    }
+}
+
+impl From<TrustError> for ApiError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Db(error) => error.into(),
+            TrustError::Untrusted(reason) => {
+                let detail = format!("{reason} {}", reason.hint());
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail)
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::wire::resource::PreviewItem;
 use crate::wire::selection::{ExportRequest, Preview};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path};
@@ -97,6 +98,8 @@ pub async fn create(
         target: None,
     };
     let mut transaction = connection.begin().await?;
+    let details = serde_json::json!({"name": name, "roots": roots.len(), "export_upstream": request.export_upstream});
+    note(&mut transaction, &caller, "export.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     if let Some(passphrase) = &request.passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;
@@ -174,6 +177,9 @@ pub async fn package(
         }
         other => other.into(),
     })?;
+    let range = part.as_ref().map(|part| [part.start, part.end]);
+    let details = serde_json::json!({"name": record.name, "sha256": package.sha256, "range": range});
+    note(&mut connection, &caller, "package.download", ("record", id), details).await?;
     let length = part.as_ref().map_or(package.size, |part| part.end - part.start);
     let mut response = Body::from_stream(bytes).into_response();
     let answer = response.headers_mut();

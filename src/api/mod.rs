@@ -1,7 +1,11 @@
 //! HTTP: one file per noun, every route here, each with what it needs.
 
 mod attachments;
+mod audit;
 mod auth;
+mod bounds;
+mod client;
+mod csv;
 mod domains;
 mod environment;
 mod error;
@@ -23,6 +27,7 @@ mod resources;
 mod selections;
 mod session;
 mod targets;
+mod trusted_sources;
 mod uploads;
 mod users;
 
@@ -38,6 +43,7 @@ use crate::app::App;
 use crate::domain::permission::Permission as P;
 
 use auth::{Needs, authorize};
+use bounds::{Bounds, bounded};
 use error::ApiError;
 use idempotency::once;
 
@@ -110,6 +116,9 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(grants::list, grants::create)),
         may(P::DomainManage, routes!(grants::delete)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
+        may(P::DomainManage, routes!(audit::list)),
+        may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
+        may(P::EnvironmentManage, routes!(trusted_sources::delete)),
     ]
 }
 
@@ -129,16 +138,18 @@ pub fn document() -> String {
 pub fn router(app: Shared) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
+        let bounds = from_fn_with_state(Bounds::of(&route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);
-        let layered =
-            |methods: MethodRouter<Shared>| methods.route_layer(repeated).route_layer(versioned).route_layer(guard);
+        let layered = |methods: MethodRouter<Shared>| {
+            methods.route_layer(repeated).route_layer(versioned).route_layer(bounds).route_layer(guard)
+        };
         router = router.routes(route.map(layered));
     }
     Router::from(router)
         .layer(Extension(openapi::Published(document().into())))
-        // Every handler counts the bytes of its own body.
+        // `bounds` counts the bytes of every body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
         .method_not_allowed_fallback(|| async {
@@ -149,6 +160,7 @@ pub fn router(app: Shared) -> Router {
             )
         })
         .layer(from_fn(uploads::announced))
+        .layer(from_fn_with_state(app.clone(), client::addressed))
         .with_state(app)
 }
 

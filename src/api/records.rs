@@ -260,6 +260,7 @@ pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
         package: row.package.map(read).transpose()?,
         target: row.target_id.zip(row.target_name).map(|(id, name)| TargetRef { id, name }),
         source_environment: row.source_environment,
+        signature: row.signature.map(read).transpose()?,
         remote_record_id: row.remote_record_id,
         warnings: read(row.warnings)?,
         checklist: read(row.checklist)?,

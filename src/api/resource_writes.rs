@@ -25,6 +25,7 @@ use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
 use super::Shared;
 use super::attachments::{receive, whole};
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, is_media_type, parse};
@@ -72,6 +73,9 @@ pub async fn put(
     let done = write.finish(&mut transaction).await.map_err(|(_, error)| error)?;
     let row = resources::by_id(&mut transaction, caller.domain_id(), id.as_str()).await?;
     let row = row.ok_or_else(|| ApiError::not_found("resource"))?;
+    let what = if done.created > 0 { "created" } else { ["unchanged", "updated"][usize::from(done.updated > 0)] };
+    let details = serde_json::json!({"type": row.kind, "name": row.name, "revision": row.revision, "outcome": what});
+    note(&mut transaction, &caller, "resource.write", ("resource", &id), details).await?;
     let shown = answer(&app, &mut transaction, &caller, row).await?;
     transaction.commit().await?;
     let status = if done.created > 0 { StatusCode::CREATED } else { StatusCode::OK };
@@ -141,6 +145,7 @@ pub async fn batch(
     }
     write.portion(&mut transaction, portion).await.map_err(at_line)?;
     let done = write.finish(&mut transaction).await.map_err(at_line)?;
+    note(&mut transaction, &caller, "resource.batch", ("resources", "batch"), serde_json::json!(done)).await?;
     once.keep(&mut transaction, StatusCode::OK, None, &done, None).await?;
     transaction.commit().await?;
     Ok(Json(done))
@@ -419,6 +424,8 @@ pub async fn delete(
         }
     }
     resources::delete(&mut transaction, caller.domain_id(), id.as_str(), caller.username()).await?;
+    let details = serde_json::json!({"type": found.kind, "name": found.name, "forced": query.force});
+    note(&mut transaction, &caller, "resource.delete", ("resource", &id), details).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,11 +1,11 @@
 //! Sessions of the page: signing in, who is asking, signing out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use tokio::sync::Semaphore;
 
@@ -16,10 +16,11 @@ use crate::domain::resource::{Hash, parse_name};
 use crate::secrets;
 use crate::wire::user::{SignIn, Whoami};
 
-use super::Shared;
 use super::auth::{Caller, Credentials};
+use super::client::ClientAddress;
 use super::error::ApiError;
 use super::extract::JsonBody;
+use super::{Shared, audit};
 
 /// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
 const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
@@ -46,12 +47,12 @@ pub async fn whoami(caller: Caller) -> Json<Whoami> {
 )]
 pub async fn sign_in(
     State(app): State<Shared>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    ClientAddress(client): ClientAddress,
     headers: HeaderMap,
     JsonBody(asked): JsonBody<SignIn>,
 ) -> Result<Response, ApiError> {
     let username = parse_name(&asked.username).unwrap_or(asked.username);
-    let address = peer.map(|Extension(ConnectInfo(peer))| place("address", &[&network(peer.ip())]));
+    let address = client.map(|client| place("address", &[&network(client)]));
     let account_place = place("account", &[asked.domain.as_bytes(), username.as_bytes()]);
     let found = {
         let mut connection = app.pool.acquire().await?;
@@ -69,8 +70,15 @@ pub async fn sign_in(
         let password = asked.password;
         tokio::task::spawn_blocking(move || secrets::password_fits(&password, kept.as_deref())).await?
     };
+    if !fits {
+        let mut connection = app.pool.acquire().await?;
+        let known = found.as_ref().map(|account| account.domain_id);
+        let named = found.as_ref().map(|_| username.as_str());
+        audit::sign_in(&mut connection, (known, named), client, false).await?;
+    }
     let account = found.filter(|_| fits).ok_or_else(wrong)?;
-    let (cookie, caller) = begin(&app, &headers, &account, address.as_ref(), &account_place).await?;
+    let places = (address.as_ref(), &account_place);
+    let (cookie, caller) = begin(&app, &headers, &account, places, client).await?;
     let jar = CookieJar::new().add(cookie);
     Ok((jar, Json(caller.whoami())).into_response())
 }
@@ -80,8 +88,8 @@ async fn begin(
     app: &App,
     headers: &HeaderMap,
     account: &Account,
-    address: Option<&Hash>,
-    account_place: &Hash,
+    (address, account_place): (Option<&Hash>, &Hash),
+    client: Option<IpAddr>,
 ) -> Result<(Cookie<'static>, Caller), ApiError> {
     let key = hex::encode(*secrets::random::<32>()?);
     let hash = secrets::token_hash(&key);
@@ -98,8 +106,10 @@ async fn begin(
         return Err(wrong());
     }
     let signed = db::callers::by_session(&mut transaction, &hash.0).await?.ok_or_else(wrong)?;
+    let user = (Some(signed.user.domain_id), Some(signed.user.username.as_str()));
+    audit::sign_in(&mut transaction, user, client, true).await?;
     transaction.commit().await?;
-    Ok((cookie(app, key), Caller::of(signed, Credentials::Session(hash))))
+    Ok((cookie(app, key), Caller::of(signed, Credentials::Session(hash), client)))
 }
 
 /// Signs out: ends the session and clears its cookie.
@@ -116,7 +126,11 @@ pub async fn sign_out(State(app): State<Shared>, caller: Caller, headers: Header
         return Err(ApiError::conflict(detail));
     };
     let mut connection = app.pool.acquire().await?;
-    rows::delete(&mut connection, &hash.0).await?;
+    let mut transaction = connection.begin().await?;
+    rows::delete(&mut transaction, &hash.0).await?;
+    audit::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
+        .await?;
+    transaction.commit().await?;
     let jar = CookieJar::from_headers(&headers).remove(cookie(&app, String::new()));
     Ok((StatusCode::NO_CONTENT, jar).into_response())
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::Utc;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::{self, Acquire, PgConnection, users};
@@ -14,6 +15,7 @@ use crate::wire::List;
 use crate::wire::user::{NewToken, NewUser, Token, User, UserChange};
 
 use super::Shared;
+use super::audit::note_in;
 use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
@@ -62,6 +64,8 @@ pub async fn create(
     let mut transaction = connection.begin().await?;
     let id = users::insert(&mut transaction, domain, &username, &new.role, hash.as_deref()).await?;
     let made = users::by_id(&mut transaction, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    let details = json!({"username": username, "role": new.role, "password_set": hash.is_some()});
+    note_in(&mut transaction, &caller, Some(domain), "user.create", ("user", id), details).await?;
     let created = once.created(&mut transaction, line(made)).await?;
     transaction.commit().await?;
     Ok(created)
@@ -84,9 +88,13 @@ pub async fn change(
     for role in [Some(user.role.as_str()), change.role.as_deref()].into_iter().flatten() {
         may_give(&caller, role, &user.domain)?;
     }
-    users::update(&mut connection, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
+    let mut transaction = connection.begin().await?;
+    users::update(&mut transaction, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
+    let details = json!({"username": user.username, "role": change.role, "password_set": hash.is_some()});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "user.change", ("user", id), details).await?;
     let changed =
-        users::by_id(&mut connection, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+        users::by_id(&mut transaction, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    transaction.commit().await?;
     Ok(Json(line(changed)))
 }
 
@@ -101,7 +109,11 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     }
     let mut connection = app.pool.acquire().await?;
     let user = find(&mut connection, &caller, id).await?;
-    users::delete(&mut connection, user.domain_id, id).await?;
+    let mut transaction = connection.begin().await?;
+    users::delete(&mut transaction, user.domain_id, id).await?;
+    let details = json!({"username": user.username, "role": user.role});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "user.delete", ("user", id), details).await?;
+    transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -161,6 +173,10 @@ pub async fn create_token(
     let mut transaction = connection.begin().await?;
     let made =
         users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
+    let details = json!({
+        "user": user.username, "name": made.name, "permissions": made.permissions, "expires_at": made.expires_at,
+    });
+    note_in(&mut transaction, &caller, Some(user.domain_id), "token.create", ("token", made.id), details).await?;
     let created = once.created(&mut transaction, token_line(made, Some(token.to_string()))).await?;
     transaction.commit().await?;
     Ok(created)
@@ -175,8 +191,14 @@ pub async fn delete_token(
 ) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let user = owner(&mut connection, &caller, id).await?;
-    let done = users::delete_token(&mut connection, user.id, token_id).await?;
-    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("token")) }
+    let mut transaction = connection.begin().await?;
+    if !users::delete_token(&mut transaction, user.id, token_id).await? {
+        return Err(ApiError::not_found("token"));
+    }
+    let details = json!({"user": user.username});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "token.revoke", ("token", token_id), details).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A user of the caller's domain; of any where he manages the environment.

@@ -26,7 +26,7 @@ pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
         (None, None) => anyhow::bail!("no database"),
     };
     let server = Server::start(config, &url).await?;
-    say(&format!("listening on http://{}", server.address));
+    say(&format!("listening on {}://{}", server.scheme(), server.address));
     stopped().await?;
     server.stop().await;
     drop(embedded);

@@ -9,11 +9,16 @@ use super::DbError;
 use super::sessions::IDLE;
 use super::users::User;
 
+/// What stands for the name of a token where a session is used.
+const SESSION: &str = "session";
+
 /// A user as his credentials show him.
 #[derive(Debug, Clone)]
 pub struct Signed {
     /// Who.
     pub user: User,
+    /// The name of the token, or `session`.
+    pub token: String,
     /// The permissions of the token, where it is narrower than its user.
     pub narrowed: Option<Vec<String>>,
     /// What of his domain he may see.
@@ -22,7 +27,7 @@ pub struct Signed {
 
 /// A row of what the queries here have in common; a macro, because a query is checked as one text.
 macro_rules! signed {
-    ($row:ident, $narrowed:expr) => {{
+    ($row:ident, $token:expr, $narrowed:expr) => {{
         let user = User {
             id: $row.id,
             domain_id: $row.domain_id,
@@ -34,7 +39,7 @@ macro_rules! signed {
         };
         let granted = $row.directories.into_iter().zip($row.writes);
         let granted = granted.map(|(directory, write)| Granted { directory, write }).collect();
-        Signed { sight: sight(&user, granted), user, narrowed: $narrowed }
+        Signed { sight: sight(&user, granted), user, token: $token, narrowed: $narrowed }
     }};
 }
 
@@ -54,7 +59,7 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
             where hash = $1 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
          )
          select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?",
-            u.created_at, t.permissions,
+            u.created_at, t.name as token, t.permissions,
             array(select directory from grants where user_id = u.id order by directory) as "directories!",
             array(select access = 'write' from grants where user_id = u.id order by directory) as "writes!"
          from tokens t join users u on u.id = t.user_id join domains d on d.id = u.domain_id
@@ -64,7 +69,7 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
     )
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|row| signed!(row, row.permissions)))
+    Ok(found.map(|row| signed!(row, row.token, row.permissions)))
 }
 
 /// The user of a session that has not ended.
@@ -90,7 +95,7 @@ pub async fn by_session(connection: &mut PgConnection, hash: &[u8]) -> Result<Op
     )
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|row| signed!(row, None)))
+    Ok(found.map(|row| signed!(row, SESSION.to_owned(), None)))
 }
 
 /// What a user of a domain may see by now; of one who is gone: what was his own.
@@ -112,5 +117,5 @@ pub async fn sight_of(connection: &mut PgConnection, domain_id: i32, username: &
     .fetch_optional(connection)
     .await?;
     let gone = || Sight { username: username.to_owned(), ..Sight::default() };
-    Ok(found.map_or_else(gone, |row| signed!(row, None).sight))
+    Ok(found.map_or_else(gone, |row| signed!(row, String::new(), None).sight))
 }

@@ -144,7 +144,7 @@ pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>
     Ok(found.into_iter().map(|row| (row.r#type.clone(), row.used as u64)).collect())
 }
 
-/// Pins a source environment's key at its first import; returns the key that is pinned.
+/// Pins a source environment's key at its first import; returns the key that is pinned, and whether it is new.
 ///
 /// # Errors
 /// The database fails.
@@ -154,16 +154,18 @@ pub async fn pin_source(
     name: &str,
     kind: &str,
     public_key: &str,
-) -> Result<String, DbError> {
-    let pinned = sqlx::query_scalar!(
-        "insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
-         on conflict (id) do update set name = excluded.name, kind = excluded.kind returning public_key",
+) -> Result<(String, bool), DbError> {
+    let pinned = sqlx::query!(
+        r#"insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
+         on conflict (id) do update set name = excluded.name, kind = excluded.kind
+         returning public_key, xmax = 0 as "new!""#,
         id,
         name,
         kind,
         public_key
     );
-    Ok(pinned.fetch_one(connection).await?)
+    let pinned = pinned.fetch_one(connection).await?;
+    Ok((pinned.public_key, pinned.new))
 }
 
 /// The key pinned for a source environment, if it was met before.

@@ -1,6 +1,7 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachments;
+pub mod audit;
 pub mod callers;
 pub mod closure;
 pub mod contents;
@@ -26,6 +27,7 @@ pub mod sessions;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;
+pub mod trusted_sources;
 pub mod uploads;
 pub mod users;
 

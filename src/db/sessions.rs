@@ -14,6 +14,8 @@ pub const IDLE: PgInterval = PgInterval { months: 0, days: 0, microseconds: 12 *
 pub struct Account {
     /// His ID.
     pub user_id: Uuid,
+    /// His domain, inside this database.
+    pub domain_id: i32,
     /// Argon2, as a PHC string; a user without one has tokens only.
     pub password_hash: Option<String>,
 }
@@ -25,7 +27,7 @@ pub struct Account {
 pub async fn account(connection: &mut PgConnection, domain: &str, username: &str) -> Result<Option<Account>, DbError> {
     let found = sqlx::query_as!(
         Account,
-        "select u.id as user_id, u.password_hash from users u join domains d on d.id = u.domain_id
+        "select u.id as user_id, u.domain_id, u.password_hash from users u join domains d on d.id = u.domain_id
          where d.name = $1 and u.username = $2",
         domain,
         username

@@ -225,26 +225,33 @@ pub async fn insert_token(
     Ok(made.fetch_one(connection).await?)
 }
 
-/// Sets the configuration's token of a user, or revokes it where none is configured any more.
+/// Sets the configuration's token of a user, or revokes it where none is configured any more; whether that
+/// changed anything.
 ///
 /// # Errors
 /// The database fails.
-pub async fn configure_token(connection: &mut PgConnection, user_id: Uuid, hash: Option<&[u8]>) -> Result<(), DbError> {
-    sqlx::query!("delete from tokens where user_id = $1 and configured and hash is distinct from $2", user_id, hash)
-        .execute(&mut *connection)
-        .await?;
+pub async fn configure_token(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    hash: Option<&[u8]>,
+) -> Result<bool, DbError> {
+    let gone = sqlx::query!(
+        "delete from tokens where user_id = $1 and configured and hash is distinct from $2",
+        user_id,
+        hash
+    );
+    let mut changed = gone.execute(&mut *connection).await?.rows_affected();
     if let Some(hash) = hash {
-        sqlx::query!(
+        let made = sqlx::query!(
             "insert into tokens (id, user_id, name, hash, configured) values ($1, $2, 'configuration', $3, true)
              on conflict (hash) do nothing",
             Uuid::now_v7(),
             user_id,
             hash
-        )
-        .execute(connection)
-        .await?;
+        );
+        changed += made.execute(connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// A page of a user's tokens, oldest first.

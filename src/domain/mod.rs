@@ -17,4 +17,5 @@ pub mod record;
 pub mod resource;
 pub mod resource_type;
 pub mod sight;
+pub mod trust;
 pub mod type_file;

@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod audit;
 mod bad_input;
 mod catalogue;
 mod closure;
@@ -10,6 +11,7 @@ mod failures;
 mod faults;
 mod grants;
 mod hostile;
+mod http;
 mod import_options;
 mod migration;
 mod online;
@@ -20,5 +22,7 @@ mod secrets;
 mod sessions;
 mod support;
 mod thin;
+mod tls;
+mod trust;
 mod types;
 mod uploads;

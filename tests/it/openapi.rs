@@ -177,6 +177,8 @@ async fn answers_have_the_shapes_that_the_document_gives() {
         ("/api/v1/targets", ""),
         ("/api/v1/users", ""),
         ("/api/v1/domains", ""),
+        ("/api/v1/trusted-sources", ""),
+        ("/api/v1/audit", "?limit=500"),
     ] {
         fits(&document, Method::GET, path, &admin.get(&format!("{path}{query}")).await);
     }
