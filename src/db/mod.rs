@@ -21,6 +21,7 @@ pub mod merge;
 pub mod record_items;
 pub mod records;
 pub mod resources;
+pub mod roles;
 pub mod sessions;
 pub mod staging;
 pub mod targets;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Environment, User, load_retail};
 
 /// Every operation: its method, its address, and what the document says of it.
-fn operations(document: &Value) -> Vec<(Method, String, &Value)> {
+pub fn operations(document: &Value) -> Vec<(Method, String, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let of = |(path, item): (&String, &'_ Value)| -> Vec<(Method, String)> {
         item.as_object().unwrap().keys().map(|word| (word.to_uppercase().parse().unwrap(), path.clone())).collect()
@@ -23,9 +23,9 @@ fn lower(method: &Method) -> String {
 }
 
 /// An address of the operation; there is nothing under it.
-fn address(path: &str) -> String {
+pub fn address(path: &str) -> String {
     let id = "00000000-0000-7000-8000-000000000000";
-    path.replace("{id}", id).replace("{token_id}", id).replace("{path}", "a/b")
+    path.replace("{id}", id).replace("{token_id}", id).replace("{name}", "none").replace("{path}", "a/b")
 }
 
 fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
