@@ -84,6 +84,7 @@ pub struct Allowed {
 /// # Errors
 /// The database fails.
 pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allowed) -> Result<Option<u64>, DbError> {
+    let Allowed { attempts, seconds, from_last } = allowed;
     let counted = sqlx::query!(
         r#"insert into sign_in_attempts as a (place, attempts, ends_at)
          values ($1, 1, clock_timestamp() + make_interval(secs => $3))
@@ -94,9 +95,9 @@ pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allow
                 then clock_timestamp() + make_interval(secs => $3) else a.ends_at end
          returning attempts > $2 as "refused!", ceil(extract(epoch from ends_at - clock_timestamp()))::bigint as "wait!""#,
         place,
-        allowed.attempts,
-        f64::from(allowed.seconds),
-        allowed.from_last
+        attempts,
+        f64::from(seconds),
+        from_last
     )
     .fetch_one(connection)
     .await?;

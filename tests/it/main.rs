@@ -16,6 +16,7 @@ mod online;
 mod openapi;
 mod properties;
 mod records;
+mod rights;
 mod roles;
 mod sessions;
 mod support;
