@@ -8,6 +8,7 @@ use rust_embed::RustEmbed;
 use secrecy::ExposeSecret;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
 use crate::db::environment::{Identity, identity, keep_identity};
@@ -112,6 +113,15 @@ impl App {
             RemoteError::settings("The target's token cannot be read.", "Enter the target's token again.")
         })?;
         Remote::new(url, &token)
+    }
+
+    /// The seed of the key that others seal secrets for.
+    ///
+    /// # Errors
+    /// The secret key does not open it.
+    pub fn sealing_seed(&self) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+        let opened = self.sealer.open("sealing_seed", &self.identity.sealing_seed)?;
+        opened.as_slice().try_into().map(Zeroizing::new).map_err(|_| SecretError::WrongKey)
     }
 
     /// What a package may hold here.

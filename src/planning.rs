@@ -22,6 +22,8 @@ use crate::package::reader::{Lines, Package};
 use crate::secrets;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
+pub mod carried;
+
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanningError {
@@ -34,6 +36,12 @@ pub enum PlanningError {
     /// The store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// The secrets that the package carries.
+    #[error(transparent)]
+    Carried(#[from] carried::CarriedError),
+    /// A key.
+    #[error(transparent)]
+    Secret(#[from] secrets::SecretError),
     /// The record does not hold what it must.
     #[error("the record has no {0}")]
     Missing(&'static str),

@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::domain::resource::Hash;
 
+pub mod envelope;
+
 /// What can go wrong with keys.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -39,7 +41,7 @@ pub fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, SecretError> {
 }
 
 /// Seals secrets with one key: XChaCha20-Poly1305, the place as associated data.
-pub struct Sealer(XChaCha20Poly1305);
+pub struct Sealer(XChaCha20Poly1305, hkdf::Hkdf<sha2::Sha256>);
 
 impl Sealer {
     /// From the key as it is configured: 32 bytes in base64.
@@ -48,7 +50,16 @@ impl Sealer {
     /// It is not that.
     pub fn from_base64(key: &str) -> Result<Self, SecretError> {
         let bytes = Zeroizing::new(BASE64.decode(key.trim()).map_err(|_| SecretError::Key)?);
-        Ok(Self(XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| SecretError::Key)?))
+        let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| SecretError::Key)?;
+        Ok(Self(cipher, hkdf::Hkdf::new(Some(b"ferry fingerprint"), &bytes)))
+    }
+
+    /// Tells requests apart that may hold a passphrase or a token: without the key nobody can try which.
+    pub fn fingerprint(&self, request: &[u8]) -> Vec<u8> {
+        let mut fingerprint = vec![0; 32];
+        // 32 bytes are never too many.
+        let _ = self.1.expand(request, &mut fingerprint);
+        fingerprint
     }
 
     /// Seals some bytes for one place: nonce and ciphertext, in base64.
@@ -82,6 +93,17 @@ impl Sealer {
         let value_id = uuid::Uuid::new_v4().simple().to_string();
         let sealed = self.seal(&format!("{resource_id}/{value_id}"), secret.as_bytes())?;
         Ok(format!("{value_id}:{sealed}"))
+    }
+
+    /// Opens what [`Sealer::seal_value`] sealed for the same resource.
+    ///
+    /// # Errors
+    /// Another key, another resource, or changed bytes.
+    pub fn open_value(&self, resource_id: &str, sealed: &str) -> Result<Zeroizing<String>, SecretError> {
+        let (value_id, sealed) = sealed.split_once(':').ok_or(SecretError::WrongKey)?;
+        let opened = self.open(&format!("{resource_id}/{value_id}"), sealed)?;
+        let text = std::str::from_utf8(&opened).map_err(|_| SecretError::WrongKey)?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }
 

@@ -120,11 +120,6 @@ impl Store {
         Ok(File::open(self.root.join(key))?)
     }
 
-    /// Where an object rests as a local file.
-    pub fn local_path(&self, key: &str) -> PathBuf {
-        self.root.join(key)
-    }
-
     /// Whether an object is there.
     ///
     /// # Errors
@@ -166,12 +161,13 @@ impl Store {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder)? {
                 let entry = entry?;
-                let meta = entry.metadata()?;
+                // What is gone meanwhile was not left behind.
+                let Ok(meta) = entry.metadata() else { continue };
                 let unfinished = entry.file_name().to_string_lossy().contains('#');
                 if meta.is_dir() {
                     folders.push(entry.path());
                 } else if unfinished && meta.modified()? < before {
-                    std::fs::remove_file(entry.path())?;
+                    let _ = std::fs::remove_file(entry.path());
                 }
             }
         }
@@ -201,6 +197,10 @@ impl Scratch {
     fn take(below: &Path) -> Result<Self, StoreError> {
         for entry in std::fs::read_dir(below)? {
             let folder = entry?.path();
+            if folder.extension().is_some() {
+                // One that is just being made.
+                continue;
+            }
             let dead = File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
             if dead || folder.is_file() {
                 // Another replica may be first.

@@ -148,12 +148,10 @@ impl Bench {
         if record["package"]["resources"] != self.count {
             bail!("the export holds {} resources", record["package"]["resources"]);
         }
-        let path = test
-            .server
-            .app
-            .store
-            .local_path(&ferry::store::package_key(record["id"].as_str().unwrap_or_default().parse()?));
-        Ok((took, std::fs::read(path)?))
+        let path =
+            format!("{}/api/v1/exports/{}/package", test.server.url(), record["id"].as_str().unwrap_or_default());
+        let package = reqwest::Client::new().get(path).bearer_auth(TOKEN).send().await?.error_for_status()?;
+        Ok((took, package.bytes().await?.to_vec()))
     }
 
     async fn import(

@@ -11,6 +11,7 @@ use crate::domain::record::WrongState;
 use crate::domain::resource::Refused;
 use crate::package::PackageError;
 use crate::planning::PlanningError;
+use crate::planning::carried::CarriedError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
 use crate::wire::{FieldProblem, Problem};
@@ -233,7 +234,24 @@ impl From<PlanningError> for ApiError {
                 Self::new(StatusCode::GONE, "gone", "The record's package is no longer kept. Upload it again.")
             }
             PlanningError::Store(error) => error.into(),
+            PlanningError::Carried(error) => error.into(),
             other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<CarriedError> for ApiError {
+    fn from(error: CarriedError) -> Self {
+        let refused = |code: &str| {
+            let detail = format!("{error} {}", error.hint());
+            let message = if code == "passphrase_required" { "is missing" } else { "is another one" };
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with(code, "passphrase", message)
+        };
+        match error {
+            CarriedError::Required => refused("passphrase_required"),
+            CarriedError::Wrong => refused("passphrase_wrong"),
+            CarriedError::Package(error) => error.into(),
+            CarriedError::Secret(error) => error.into(),
         }
     }
 }

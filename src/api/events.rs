@@ -17,7 +17,7 @@ use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Path;
-use super::records::{find, line};
+use super::records::{find, ticked};
 
 /// The record is read anew this often even if nothing was heard: the connection that hears may be lost.
 const LOOK: Duration = Duration::from_secs(5);
@@ -76,10 +76,12 @@ impl Follower {
     async fn look(&mut self) -> Result<String, ApiError> {
         // A token that was revoked meanwhile hears no more.
         self.caller = Caller::by(&self.app, self.caller.credentials).await?;
+        // Credentials that are revoked, or changed, count at once here too.
+        self.caller = Caller::by(&self.app, self.caller.credentials).await?;
         let mut connection = self.app.pool.acquire().await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
         self.ended = record.status()?.is_final();
-        let record = line(record)?;
+        let record = ticked(&mut connection, record).await?;
         Ok(serde_json::to_string(&record).map_err(|_| DbError::Corrupt("record"))?)
     }
 

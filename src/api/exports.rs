@@ -13,7 +13,9 @@ use uuid::Uuid;
 use crate::db::records::NewRecord;
 use crate::db::{self, Acquire, jobs};
 use crate::domain::record::RecordKind;
+use crate::planning::carried::keep_passphrase;
 use crate::store::StoreError;
+use crate::wire::passphrase::weakness;
 use crate::wire::record::{PackageInfo, Record};
 use crate::wire::resource::PreviewItem;
 use crate::wire::selection::{ExportRequest, Preview};
@@ -74,8 +76,8 @@ pub async fn create(
     JsonBody(request): JsonBody<ExportRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let name = selections::package_name(request.name.as_deref())?;
-    if request.passphrase.is_some() {
-        return Err(ApiError::field("passphrase", "is not supported by this version: packages carry no secrets"));
+    if let Some(weakness) = request.passphrase.as_ref().and_then(weakness) {
+        return Err(ApiError::field("passphrase", weakness));
     }
     let mut connection = app.pool.acquire().await?;
     let roots = selections::allowed_roots(&app, &mut connection, &caller, &request).await?;
@@ -89,12 +91,16 @@ pub async fn create(
         options: serde_json::json!({
             "export_upstream": request.export_upstream,
             "note": request.note,
+            "with_secrets": request.passphrase.is_some(),
         }),
         roots: serde_json::json!(roots),
         target: None,
     };
     let mut transaction = connection.begin().await?;
     db::records::insert(&mut transaction, &new).await?;
+    if let Some(passphrase) = &request.passphrase {
+        keep_passphrase(&app, &mut transaction, id, passphrase).await?;
+    }
     jobs::queue(&mut transaction, jobs::EXPORT, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;

@@ -26,8 +26,8 @@ use super::auth::Caller;
 use super::error::ApiError;
 
 /// Where what counts is not the body byte by byte: a form's boundary differs at each try, so an import
-/// compares the package.
-const COMPARED_BY_THE_HANDLER: [&str; 1] = ["/api/v1/imports"];
+/// compares the package; an upload is what its headers say.
+const COMPARED_BY_THE_HANDLER: [&str; 2] = ["/api/v1/imports", "/api/v1/uploads"];
 
 /// The key of a request, if it has one, claimed for it.
 #[derive(Clone, Default)]
@@ -77,10 +77,10 @@ impl Once {
         hash: Option<&Hash>,
     ) -> Result<(), ApiError> {
         let Some(claim) = &self.0 else { return Ok(()) };
-        let request_hash = match hash {
+        let request_hash = claim.app.sealer.fingerprint(&match hash {
             Some(hash) => hash.0.to_vec(),
             None => digest(&claim.body),
-        };
+        });
         let text = serde_json::to_vec(answer).map_err(|_| DbError::Corrupt("answer"))?;
         let answer = claim.app.sealer.seal(&claim.key.place(), &text)?;
         let status = status.as_u16() as i16;
@@ -114,7 +114,7 @@ impl Key {
     }
 
     fn replay(&self, app: &Shared, before: &Answered, hash: &[u8]) -> Result<Response, ApiError> {
-        if before.request_hash != hash {
+        if before.request_hash != app.sealer.fingerprint(hash) {
             let detail = "The Idempotency-Key was used for another request. Use a new key for a new request.";
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
         }
@@ -203,10 +203,13 @@ impl Once {
                 }
             }
         };
+        // A client that goes away drops this; another try of his need not wait for the claim to run out.
+        let guard = Guard(Some(claim.clone()));
         let response = tokio::select! {
             response = next.run(request) => response,
             () = renewed => return busy().into_response(),
         };
+        guard.disarm();
         if (!claim.kept.load(Ordering::Relaxed) || !response.status().is_success())
             && claim.before.is_none()
             && let Ok(mut connection) = claim.app.pool.acquire().await
@@ -215,6 +218,26 @@ impl Once {
             let _ = rows::release(&mut connection, claim.id, &claim.key).await;
         }
         response
+    }
+}
+
+/// Gives a claim up when its request is dropped.
+struct Guard(Option<Arc<Claim>>);
+
+impl Guard {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(claim) = self.0.take().filter(|claim| claim.before.is_none()) else { return };
+        tokio::spawn(async move {
+            if let Ok(mut connection) = claim.app.pool.acquire().await {
+                let _ = rows::release(&mut connection, claim.id, &claim.key).await;
+            }
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::domain::manifest::Manifest;
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
 use crate::package::reader::Package;
+use crate::planning::carried::{self, keep_passphrase};
 use crate::planning::{self, Planning};
 use crate::secrets;
 use crate::store::package_key;
@@ -60,16 +62,28 @@ pub async fn create(
     if let Some(answer) = once.answered(&received.sha256)? {
         return Ok(answer);
     }
-    let manifest = checked(&app, &received).await?;
+    let (manifest, by_passphrase) = checked(&app, &received, received.passphrase.clone()).await?;
+    let passphrase = received.passphrase.as_ref().filter(|_| by_passphrase);
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
     let mut connection = app.pool.acquire().await?;
-    match queue(&mut connection, &caller, &once, id, &manifest, &received, &key).await {
+    let queued = async {
+        let mut transaction = connection.begin().await?;
+        let accepted = queue(&mut transaction, &caller, id, &manifest, &received, &key).await?;
+        if let Some(passphrase) = passphrase {
+            keep_passphrase(&app, &mut transaction, id, passphrase).await?;
+        }
+        accepted.keep(&once, &mut transaction, Some(&received.sha256)).await?;
+        transaction.commit().await?;
+        Ok::<_, ApiError>(accepted)
+    };
+    match queued.await {
         Ok(accepted) => {
             drop(connection);
             if let Some(upload) = received.upload {
-                clear(&app, upload).await?;
+                // What fails from here on, cleaning does later.
+                let _ = clear(&app, upload).await;
             }
             Ok(accepted.into_response())
         }
@@ -80,19 +94,30 @@ pub async fn create(
     }
 }
 
-/// Opens what was received and checks where it comes from.
-async fn checked(app: &Shared, received: &Received) -> Result<Manifest, ApiError> {
+/// Opens what was received, checks where it comes from, and that the secrets that it carries can be had; also
+/// tells whether that took the passphrase.
+async fn checked(
+    app: &Shared,
+    received: &Received,
+    passphrase: Option<SecretString>,
+) -> Result<(Manifest, bool), ApiError> {
     let (file, limits) = (received.file.reopen()?, app.limits());
-    let opened = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
+    let mut package = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
     let mut connection = app.pool.acquire().await?;
-    check_origin(app, &mut connection, &opened.manifest).await?;
-    Ok(opened.manifest)
+    check_origin(app, &mut connection, &package.manifest).await?;
+    drop(connection);
+    let app = app.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let passphrase = passphrase.as_ref().map(SecretString::expose_secret);
+        let opened = carried::open(&app, &mut package, passphrase)?;
+        Ok::<_, carried::CarriedError>((package.manifest, opened.is_some_and(|opened| opened.by_passphrase)))
+    });
+    Ok(opened.await??)
 }
 
 async fn queue(
     connection: &mut PgConnection,
     caller: &Caller,
-    once: &Once,
     id: Uuid,
     manifest: &Manifest,
     received: &Received,
@@ -108,26 +133,16 @@ async fn queue(
         roots: serde_json::json!([]),
         target: None,
     };
-    let mut transaction = connection.begin().await?;
-    db::records::insert(&mut transaction, &new).await?;
+    db::records::insert(connection, &new).await?;
     let change = Change {
         package_key: Some(key.to_owned()),
         source_environment: Some(manifest.environment.name.clone()),
         ..arrived(manifest, received)
     };
-    db::records::update(&mut transaction, id, change).await?;
-    jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
-    if let Some(upload) = received.upload {
-        let held = held(&mut transaction, caller, upload).await?;
-        if held.record_id.is_some() {
-            return Err(ApiError::conflict("The upload is becoming an import already."));
-        }
-        db::uploads::used(&mut transaction, upload, id).await?;
-    }
-    let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
-    accepted.keep(once, &mut transaction, Some(&received.sha256)).await?;
-    transaction.commit().await?;
-    Ok(accepted)
+    db::records::update(connection, id, change).await?;
+    jobs::queue(connection, jobs::PARSE, id, caller.domain_id()).await?;
+    use_upload(connection, caller, received, id).await?;
+    Accepted::record(find(connection, caller, id).await?)
 }
 
 /// What a record says of a package that has arrived.
@@ -156,44 +171,88 @@ pub async fn replace_package(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    JsonBody(FromUpload { upload_id }): JsonBody<FromUpload>,
+    JsonBody(from): JsonBody<FromUpload>,
 ) -> Result<Accepted<Record>, ApiError> {
-    let received = match uploaded(&app, &caller, upload_id).await? {
+    let upload_id = from.upload_id;
+    let mut received = match uploaded(&app, &caller, from).await? {
         Brought::Package(received) => received,
-        Brought::Import(_) => return Err(ApiError::conflict("The upload has become an import already.")),
+        // The same request again.
+        Brought::Import(became) if became == id => {
+            let mut connection = app.pool.acquire().await?;
+            return Accepted::record(find(&mut connection, &caller, id).await?);
+        }
+        Brought::Import(_) => return Err(ApiError::conflict("The upload has become another import already.")),
     };
-    let manifest = checked(&app, &received).await?;
+    let mut connection = app.pool.acquire().await?;
+    find(&mut connection, &caller, id).await?;
+    let kept = carried::passphrase(&app, &mut connection, id).await?;
+    drop(connection);
+    let (manifest, by_passphrase) = checked(&app, &received, received.passphrase.clone().or(kept)).await?;
+    received.passphrase = received.passphrase.filter(|_| by_passphrase);
+    // Under a key of its own: until this is committed, the record is about the package that it had.
+    let key = package_key(Uuid::now_v7());
+    app.store.put_file(&key, received.file.path()).await?;
+    match replace(&app, &caller, id, &manifest, &received, &key).await {
+        Ok((accepted, replaced)) => {
+            // What fails from here on, cleaning does later.
+            if let Some(key) = replaced {
+                let _ = app.store.delete(&key).await;
+            }
+            let _ = clear(&app, upload_id).await;
+            Ok(accepted)
+        }
+        Err(error) => {
+            app.store.delete(&key).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Has the record be about another package; returns where the one that it had rests.
+async fn replace(
+    app: &Shared,
+    caller: &Caller,
+    id: Uuid,
+    manifest: &Manifest,
+    received: &Received,
+    key: &str,
+) -> Result<(Accepted<Record>, Option<String>), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    let record = import(&mut transaction, &caller, id, "given another package").await?;
+    let record = import(&mut transaction, caller, id, "given another package").await?;
     let before = planning::manifest(&mut transaction, id).await?;
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
         return Err(ApiError::field("upload_id", "is not a package of the same export"));
     }
-    // Under a key of its own: until this is committed, the record is about the package that it had.
-    let key = package_key(Uuid::now_v7());
-    app.store.put_file(&key, received.file.path()).await?;
     let change = Change {
         status: Some(RecordStatus::Queued),
         error: Some(None),
-        package_key: Some(key),
-        ..arrived(&manifest, &received)
+        package_key: Some(key.to_owned()),
+        ..arrived(manifest, received)
     };
-    db::records::update(&mut transaction, record.id, change).await?;
+    db::records::update(&mut transaction, id, change).await?;
+    if let Some(passphrase) = &received.passphrase {
+        keep_passphrase(app, &mut transaction, id, passphrase).await?;
+    }
     jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
-    let held = held(&mut transaction, &caller, upload_id).await?;
-    if held.record_id.is_some() {
-        return Err(ApiError::conflict("The upload has become an import already."));
-    }
-    db::uploads::used(&mut transaction, upload_id, id).await?;
-    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
+    use_upload(&mut transaction, caller, received, id).await?;
+    let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
     transaction.commit().await?;
-    drop(connection);
-    if let Some(key) = &record.package_key {
-        app.store.delete(key).await?;
+    Ok((accepted, record.package_key))
+}
+
+/// Notes the import that an upload becomes.
+async fn use_upload(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    received: &Received,
+    id: Uuid,
+) -> Result<(), ApiError> {
+    let Some(upload) = received.upload else { return Ok(()) };
+    if held(connection, caller, upload).await?.record_id.is_some() {
+        return Err(ApiError::conflict("The upload is becoming an import already."));
     }
-    clear(&app, upload_id).await?;
-    Ok(accepted)
+    Ok(db::uploads::used(connection, upload, id).await?)
 }
 
 /// The key is the one that the environment's packages were signed with so far.
@@ -347,7 +406,8 @@ pub async fn execute(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
-    if has_options || request.plan_digest.is_some() {
+    let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
+    if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request =
             if has_options { request } else { serde_json::from_value(record.options.clone()).unwrap_or_default() };

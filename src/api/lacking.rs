@@ -71,12 +71,12 @@ impl Asked {
         let mut number = 1;
         while let Some(line) = lines.try_next().await.map_err(unreadable)? {
             number += 1;
-            if line.trim().is_empty() {
-                continue;
-            }
             if number > most {
                 let detail = format!("At most {most} lines are taken at once.");
                 return Err(ApiError::new(axum::http::StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+            }
+            if line.trim().is_empty() {
+                continue;
             }
             let line: LackingLine = parse(line.as_bytes()).map_err(|error| error.at(&format!("line {number}")))?;
             asked.add(line).map_err(|error| error.at(&format!("line {number}")))?;

@@ -33,9 +33,6 @@ pub async fn create(
     once: Once,
     JsonBody(request): JsonBody<MigrationRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
-    if request.carry_secrets {
-        return Err(ApiError::field("carry_secrets", "is not supported by this version"));
-    }
     let name = match &request.name {
         Some(name) => selections::package_name(Some(name))?,
         None => chrono::Utc::now().format("online %m-%d %H:%M").to_string(),
@@ -58,6 +55,7 @@ pub async fn create(
             "export_upstream": request.export_upstream,
             "plan": plan,
             "confirm": request.confirm,
+            "carry_secrets": request.carry_secrets,
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),

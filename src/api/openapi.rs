@@ -77,6 +77,8 @@ pub struct Binary(#[expect(dead_code, reason = "only its schema is used")] Vec<u
 pub struct PackageForm {
     /// The `.zip`.
     package: Binary,
+    /// What opens the secrets of the package, where it carries some; before or after it.
+    passphrase: Option<String>,
 }
 
 /// The document as it is served.

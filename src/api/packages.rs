@@ -1,8 +1,11 @@
 //! What a request to import brings: a package as its body, in a form, or as an upload in pieces.
 
+use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request};
 use futures_util::TryStreamExt;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::domain::resource::Hash;
 use crate::wire::import::FromUpload;
@@ -14,6 +17,9 @@ use super::error::ApiError;
 use super::extract::{JsonBody, is_media_type};
 use super::uploads::content;
 
+/// The longest text of a form besides its package, in bytes.
+const LONGEST_TEXT: usize = 8 * 1024;
+
 /// A package as it was received.
 pub(super) struct Received {
     pub(super) file: tempfile::NamedTempFile,
@@ -21,6 +27,8 @@ pub(super) struct Received {
     pub(super) size: u64,
     /// It came in pieces.
     pub(super) upload: Option<Uuid>,
+    /// What was given to open its secrets.
+    pub(super) passphrase: Option<SecretString>,
 }
 
 /// What a request brings: a package, or the upload of one that became an import already.
@@ -37,40 +45,62 @@ pub(super) async fn brought(app: &Shared, caller: &Caller, request: Request) -> 
         return from_form(app, request, limit).await.map(Brought::Package);
     }
     if is_media_type(headers, &["application/json"]) {
-        let JsonBody(FromUpload { upload_id }) = JsonBody::from_request(request, app).await?;
-        return uploaded(app, caller, upload_id).await;
+        let JsonBody(from) = JsonBody::from_request(request, app).await?;
+        return uploaded(app, caller, from).await;
     }
     if !is_media_type(headers, &["application/zip", "application/x-zip-compressed", "application/octet-stream"]) {
         return Err(ApiError::media_type("application/zip, multipart/form-data or application/json"));
     }
     let (file, sha256, size) = receive(app, whole(request.into_body()), limit).await?;
-    Ok(Brought::Package(Received { file, sha256, size, upload: None }))
+    Ok(Brought::Package(Received { file, sha256, size, upload: None, passphrase: None }))
 }
 
 /// Brings the pieces of an upload together.
-pub(super) async fn uploaded(app: &Shared, caller: &Caller, id: Uuid) -> Result<Brought, ApiError> {
-    let (upload, body) = content(app, caller, id).await?;
+pub(super) async fn uploaded(app: &Shared, caller: &Caller, from: FromUpload) -> Result<Brought, ApiError> {
+    let FromUpload { upload_id, passphrase } = from;
+    let (upload, body) = content(app, caller, upload_id).await?;
     if let Some(record_id) = upload.record_id {
         return Ok(Brought::Import(record_id));
     }
-    let (file, sha256, size) = receive(app, whole(body), upload.size).await?;
-    if size != upload.size {
-        return Err(ApiError::conflict("The upload is becoming an import already."));
-    }
-    Ok(Brought::Package(Received { file, sha256, size, upload: Some(id) }))
+    let received = receive(app, whole(body), upload.size).await;
+    let Some((file, sha256, size)) = received.ok().filter(|(_, _, size)| *size == upload.size) else {
+        // Its pieces go once it has become an import.
+        return match content(app, caller, upload_id).await?.0.record_id {
+            Some(record_id) => Ok(Brought::Import(record_id)),
+            None => Err(ApiError::busy()),
+        };
+    };
+    Ok(Brought::Package(Received { file, sha256, size, upload: Some(upload_id), passphrase }))
 }
 
 async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Received, ApiError> {
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| ApiError::body(error.body_text()))?;
     let broken =
         |error: axum::extract::multipart::MultipartError| ApiError::body(format!("The form cannot be read: {error}."));
-    let mut received = None;
+    let (mut received, mut passphrase) = (None, None);
     while let Some(field) = form.next_field().await.map_err(broken)? {
         if field.name() == Some("package") {
             let pieces = field.map_err(|_| ApiError::body("The body was cut off."));
             let (file, sha256, size) = receive(app, pieces, limit).await?;
-            received = Some(Received { file, sha256, size, upload: None });
+            received = Some(Received { file, sha256, size, upload: None, passphrase: None });
+        } else if field.name() == Some("passphrase") {
+            passphrase = Some(text(field).await?);
         }
     }
-    received.ok_or_else(|| ApiError::field("package", "is missing from the form"))
+    let received = received.ok_or_else(|| ApiError::field("package", "is missing from the form"))?;
+    // A form sends what was left empty too.
+    Ok(Received { passphrase: passphrase.filter(|text| !text.expose_secret().is_empty()), ..received })
+}
+
+/// A short text of a form.
+async fn text(mut field: Field<'_>) -> Result<SecretString, ApiError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_TEXT));
+    while let Some(piece) = field.chunk().await.map_err(|_| ApiError::body("The body was cut off."))? {
+        if bytes.len() + piece.len() > LONGEST_TEXT {
+            return Err(ApiError::field("passphrase", "is too long"));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| ApiError::field("passphrase", "must be UTF-8"))?;
+    Ok(SecretString::from(text))
 }

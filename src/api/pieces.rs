@@ -108,11 +108,13 @@ async fn commit(app: &Shared, caller: &Caller, id: Uuid, offset: u64, piece: &Pi
     app.store.put_file(&key, piece.file.path()).await?;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    let upload = held(&mut transaction, caller, id).await?;
-    if upload.received != offset || upload.record_id.is_some() {
-        app.store.delete(&key).await?;
-        return Err(moved(upload.received));
-    }
+    let upload = match held(&mut transaction, caller, id).await {
+        Ok(upload) if upload.received == offset && upload.record_id.is_none() => upload,
+        refused => {
+            app.store.delete(&key).await?;
+            return Err(refused.map_or_else(|error| error, |upload| moved(upload.received)));
+        }
+    };
     add_piece(&mut transaction, &upload, (&key, piece.size), app.config.retention.upload_hours).await?;
     // Where this fails nobody knows whether it was done, so the bytes stay; cleaning finds those of no upload.
     transaction.commit().await?;

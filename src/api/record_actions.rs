@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use crate::db::records::{Change, Record as Row};
@@ -10,13 +11,15 @@ use crate::db::{self, Acquire, jobs};
 use crate::domain::permission::Permission;
 use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
 use crate::planning;
+use crate::planning::carried::{self, keep_passphrase};
 use crate::remote::RemoteError;
-use crate::wire::record::Record;
+use crate::wire::passphrase::weakness;
+use crate::wire::record::{Record, RetryRequest};
 
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::Path;
+use super::extract::{MaybeJson, Path};
 use super::idempotency::Once;
 use super::records::{Accepted, find, line, lock};
 
@@ -55,15 +58,19 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
     };
     caller.require(needed(record.kind()?))?;
     record.status()?.cancellable()?;
-    let writing = is_writing_there(&record);
+    let writing = is_writing_there(&record)?;
     if writing {
         cancel_there(app, &record).await?;
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, caller, id).await?;
+    if writing && record.status()? == RecordStatus::Cancelled {
+        // Its worker has seen already that the target has cancelled it.
+        return Ok(Some(record));
+    }
     record.status()?.cancellable()?;
-    if !writing && is_writing_there(&record) {
+    if !writing && is_writing_there(&record)? {
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
@@ -88,9 +95,8 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
 }
 
 /// The target of a migration was told to execute, or is just being told.
-fn is_writing_there(record: &Row) -> bool {
-    let told = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
-    record.remote_record_id.is_some() && record.phase.as_deref().is_some_and(|phase| told.contains(&phase))
+fn is_writing_there(record: &Row) -> Result<bool, ApiError> {
+    Ok(record.remote_record_id.is_some() && record.transfer()?.told)
 }
 
 async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
@@ -122,7 +128,7 @@ async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
 
 /// Does again what failed, or was never done, of a record that has ended; what succeeded stays as it is.
 #[utoipa::path(
-    post, path = "/api/v1/records/{id}/retry",
+    post, path = "/api/v1/records/{id}/retry", request_body = Option<RetryRequest>,
     responses(
         (status = 202, body = Record),
         (status = 409, description = "It has not ended, or nothing of it failed"),
@@ -134,7 +140,9 @@ pub async fn retry(
     caller: Caller,
     once: Once,
     Path(id): Path<Uuid>,
+    MaybeJson(request): MaybeJson<RetryRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
+    let passphrase = request.unwrap_or_default().passphrase;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
@@ -156,6 +164,7 @@ pub async fn retry(
         }
         RecordKind::Online => jobs::MIGRATE,
     };
+    let passphrase = opens_again(&app, &record, passphrase).await?;
     let before = record.transfer()?;
     let executed = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
     let executed = record.phase.as_deref().is_some_and(|phase| executed.contains(&phase));
@@ -167,13 +176,47 @@ pub async fn retry(
     let change = Change {
         status: Some(RecordStatus::Queued),
         error: Some(None),
-        transfer: Some(Transfer { again, ..before }),
+        transfer: Some(Transfer { again, told: false, confirmed: before.confirmed && before.told, ..before }),
         ..Change::default()
     };
     db::records::update(&mut transaction, id, change).await?;
+    if let Some(passphrase) = &passphrase {
+        keep_passphrase(&app, &mut transaction, id, passphrase).await?;
+    }
     jobs::queue(&mut transaction, job, id, record.domain_id).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
     Ok(accepted)
+}
+
+/// The passphrase that a record needs when it is tried again: it was forgotten when the record ended.
+async fn opens_again(
+    app: &Shared,
+    record: &Row,
+    passphrase: Option<SecretString>,
+) -> Result<Option<SecretString>, ApiError> {
+    match record.kind()? {
+        RecordKind::Export if record.options["with_secrets"] == true => {
+            let passphrase = passphrase.ok_or_else(|| {
+                let detail = "The export was sealed with a passphrase, which is not kept. Give one, or export again.";
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "passphrase_required", detail)
+            })?;
+            match weakness(&passphrase) {
+                Some(weakness) => Err(ApiError::field("passphrase", weakness)),
+                None => Ok(Some(passphrase)),
+            }
+        }
+        RecordKind::Import => {
+            let (app, record) = (app.clone(), record.clone());
+            let opened = tokio::task::spawn_blocking(move || {
+                let mut package = planning::open_package(&app, &record)?;
+                let given = passphrase.as_ref().map(SecretString::expose_secret);
+                let opened = carried::open(&app, &mut package, given).map_err(planning::PlanningError::from)?;
+                Ok::<_, ApiError>(passphrase.filter(|_| opened.is_some_and(|opened| opened.by_passphrase)))
+            });
+            opened.await?
+        }
+        _ => Ok(None),
+    }
 }

@@ -1,5 +1,7 @@
 //! Records: list, one, items.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -11,12 +13,13 @@ use uuid::Uuid;
 
 use crate::db::record_items::CHUNK;
 use crate::db::records::{self as rows, Filter};
+use crate::db::resources::lack_secrets;
 use crate::db::{DbError, PgConnection, record_items};
 use crate::domain::outcome::{Method, Status};
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
-use crate::wire::record::{Item, Progress, Record, TargetRef};
+use crate::wire::record::{ChecklistEntry, Item, Progress, Record, SECRET_MISSING, TargetRef};
 
 use super::Shared;
 use super::auth::Caller;
@@ -115,7 +118,8 @@ pub async fn list(
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
     let listed = page(found, limit, |row| row.id, line);
-    let items = listed.items.into_iter().collect::<Result<_, DbError>>()?;
+    let mut items = listed.items.into_iter().collect::<Result<Vec<_>, DbError>>()?;
+    tick(&mut connection, caller.domain_id(), &mut items).await?;
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
 }
 
@@ -123,7 +127,33 @@ pub async fn list(
 #[utoipa::path(get, path = "/api/v1/records/{id}", responses((status = 200, body = Record)))]
 pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    Ok(Json(line(find(&mut connection, &caller, id).await?)?))
+    let row = find(&mut connection, &caller, id).await?;
+    Ok(Json(ticked(&mut connection, row).await?))
+}
+
+/// A record with what is done of its checklist by now.
+pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
+    let domain_id = row.domain_id;
+    let mut record = line(row)?;
+    tick(connection, domain_id, std::slice::from_mut(&mut record)).await?;
+    Ok(record)
+}
+
+/// Ticks off what imports left to do and was done since: secrets that are there now. What a migration left to
+/// do is to be done at its target.
+async fn tick(connection: &mut PgConnection, domain_id: i32, records: &mut [Record]) -> Result<(), DbError> {
+    let import = RecordKind::Import.as_str();
+    let open = records.iter_mut().filter(|record| record.kind == import).flat_map(|record| &mut record.checklist);
+    let mut open: Vec<&mut ChecklistEntry> = open.filter(|entry| entry.code == SECRET_MISSING && !entry.done).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = open.iter().map(|entry| entry.resource_id.clone()).collect();
+    let lacking: HashSet<String> = lack_secrets(connection, domain_id, &ids).await?.into_iter().collect();
+    for entry in &mut open {
+        entry.done = !lacking.contains(&entry.resource_id);
+    }
+    Ok(())
 }
 
 /// A record that the caller may see; 404 otherwise.

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::db::uploads::{self as rows, Upload};
 use crate::db::{Acquire, PgConnection};
+use crate::domain::resource::Hash;
 
 use super::Shared;
 use super::auth::Caller;
@@ -92,6 +93,10 @@ pub async fn create(
         return Err(ApiError::too_large(app.config.limits.max_package_bytes));
     }
     let metadata = metadata(&headers)?;
+    let asked = Hash::of(format!("{size} {metadata}").as_bytes());
+    if let Some(answer) = once.answered(&asked)? {
+        return Ok(answer);
+    }
     let id = Uuid::now_v7();
     let location = format!("/api/v1/uploads/{id}");
     let hours = app.config.retention.upload_hours;
@@ -100,9 +105,7 @@ pub async fn create(
     let mut transaction = connection.begin().await?;
     rows::insert(&mut transaction, (caller.domain_id(), caller.user.id), (id, size, &metadata), hours).await?;
     let upload = held(&mut transaction, &caller, id).await?;
-    if !with_piece {
-        once.keep(&mut transaction, StatusCode::CREATED, Some(&location), &(), None).await?;
-    }
+    once.keep(&mut transaction, StatusCode::CREATED, Some(&location), &(), Some(&asked)).await?;
     transaction.commit().await?;
     drop(connection);
     let received = match with_piece {
@@ -179,11 +182,12 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     held(&mut transaction, &caller, id).await?;
-    for key in rows::pieces(&mut transaction, id).await? {
-        app.store.delete(&key).await?;
-    }
+    let pieces = rows::pieces(&mut transaction, id).await?;
     rows::delete(&mut transaction, id).await?;
     transaction.commit().await?;
+    for key in pieces {
+        app.store.delete(&key).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -119,8 +119,8 @@ pub async fn keep_backend(connection: &mut PgConnection, job: &Job) -> Result<()
     fenced(done.execute(connection).await?.rows_affected())
 }
 
-/// Checks, and holds until the transaction ends, that this run still has its job. The first statement
-/// of a worker's write to its record, and the last of an applying transaction.
+/// Checks, and holds until the transaction ends, that this run still has its job: the last statement of a
+/// worker's write.
 ///
 /// # Errors
 /// [`DbError::Fenced`] when another worker has the job.

@@ -107,6 +107,21 @@ async fn edges(connection: &mut PgConnection, domain_id: i32, some_exist: bool) 
     Ok(())
 }
 
+/// Gives resources that do not change otherwise the secrets that they lacked: nothing else tells that they did.
+///
+/// # Errors
+/// [`DbError::Busy`] when one of so many is not there any more in its revision.
+pub async fn secrets(connection: &mut PgConnection, domain_id: i32, expected: u64) -> Result<(), DbError> {
+    let filled = sqlx::query(
+        "update resources r set definition = s.definition from staged_secrets s
+         where s.id = r.id and s.base_revision = r.revision and r.domain_id = $1",
+    )
+    .bind(domain_id)
+    .execute(connection)
+    .await?;
+    if filled.rows_affected() == expected { Ok(()) } else { Err(DbError::Busy) }
+}
+
 /// Writes the staged attachments: a path that is there gets the new bytes. Returns the paths whose bytes
 /// are new.
 ///

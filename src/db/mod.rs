@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod lineage;
 pub mod locks;
 pub mod merge;
+pub mod passphrases;
 pub mod record_items;
 pub mod records;
 pub mod resources;
@@ -58,13 +59,16 @@ pub enum DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::PoolTimedOut => return Self::Busy,
+            // Also a connection that was lost: the database is on its way back.
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => return Self::Busy,
             sqlx::Error::Database(database) => {
                 if let (true, Some(name)) = (database.is_unique_violation(), database.constraint()) {
                     return Self::Constraint(name.to_owned());
                 }
-                // lock_not_available, deadlock_detected, serialization_failure
-                if matches!(database.code().as_deref(), Some("55P03" | "40P01" | "40001")) {
+                // lock_not_available, deadlock_detected, serialization_failure; the connection was ended
+                let code = database.code().unwrap_or_default();
+                let passing = ["55P03", "40P01", "40001", "57P01", "57P02", "57P03", "25P03"];
+                if passing.contains(&code.as_ref()) || code.starts_with("08") {
                     return Self::Busy;
                 }
             }

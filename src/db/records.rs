@@ -280,8 +280,6 @@ pub struct Change {
     pub remote_record_id: Option<Uuid>,
     /// What it needs to go on.
     pub transfer: Option<Transfer>,
-    /// Its name.
-    pub name: Option<String>,
 }
 
 /// Changes a record.
@@ -313,11 +311,13 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         "source_environment" = change.source_environment,
         "remote_record_id" = change.remote_record_id,
         "transfer" = change.transfer.map(|transfer| serde_json::json!(transfer)),
-        "name" = change.name,
     );
     if let Some(status) = change.status {
-        // Only what is tried again goes back.
-        query.push(if status.is_final() { ", finished_at = clock_timestamp()" } else { ", finished_at = null" });
+        // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.
+        query.push(match status.is_final() {
+            true => ", finished_at = clock_timestamp(), passphrase = null",
+            false => ", finished_at = null",
+        });
     }
     if change.status == Some(RecordStatus::Running) {
         query.push(", started_at = coalesce(started_at, clock_timestamp())");

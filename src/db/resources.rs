@@ -243,6 +243,24 @@ pub async fn current(connection: &mut PgConnection, domain_id: i32, ids: &[Strin
     Ok(found.fetch_all(connection).await?)
 }
 
+/// Which of some resources still lack a secret.
+///
+/// # Errors
+/// The database fails.
+pub async fn lack_secrets(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<String>, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"select id from resources where domain_id = $1 and id = any($2)
+           and definition @? '$.**."$secret" ? (@ == "missing")'"#,
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.
 ///
 /// # Errors

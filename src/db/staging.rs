@@ -34,6 +34,9 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
             source_id text collate "C" not null, target_id text collate "C" not null, source_hash bytea not null,
             result_hash bytea not null, remapping text not null, entry text
         ) on commit delete rows;
+        create temporary table if not exists staged_secrets (
+            id text collate "C" not null, definition jsonb compression lz4 not null, base_revision bigint not null
+        ) on commit delete rows;
         "#,
     )
     .execute(connection)

@@ -252,7 +252,7 @@ pub fn marker(set: bool) -> Value {
 /// A secret as it rests in a definition.
 pub const SEALED: &str = "$sealed";
 
-fn is_sealed(value: &Value) -> bool {
+pub(super) fn is_sealed(value: &Value) -> bool {
     value.get(SEALED).is_some()
 }
 
@@ -331,7 +331,8 @@ fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> std::borro
 
 /// Fits an imported definition into the target: it keeps its own secrets and environment-specific
 /// values, takes the source's where it has none, and sets the values of `[on_create]` where it is new.
-/// Returns whether the source has a secret that is now missing.
+/// What rests sealed in it already was carried along, and fills what the target lacks. Returns whether the source
+/// has a secret that is now missing.
 pub fn settle(kind: &ResourceType, definition: &mut Value, old: Option<&Value>) -> bool {
     let mut missing = false;
     if let Some(old) = old {
@@ -346,7 +347,7 @@ pub fn settle(kind: &ResourceType, definition: &mut Value, old: Option<&Value>) 
         slots.for_each_slot(definition, old, &mut |parent, key, old| {
             if let Some(old) = old.filter(|old| is_sealed(old)) {
                 parent.insert(key.to_owned(), old.clone());
-            } else if let Some(value) = parent.get_mut(key) {
+            } else if let Some(value) = parent.get_mut(key).filter(|value| !is_sealed(value)) {
                 missing |= !value.is_null() && *value != marker(false);
                 *value = if value.is_null() { Value::Null } else { marker(false) };
             }

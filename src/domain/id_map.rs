@@ -39,7 +39,7 @@ impl IdMap {
     /// What a reference names in the target, if that differs.
     pub fn moved(&self, rule: &Rule, target: &Target) -> Option<Target> {
         match target {
-            Target::Id(id) => self.ids.get(id).cloned().map(Target::Id),
+            Target::Id(id) => self.ids.get(id).filter(|new| *new != id).cloned().map(Target::Id),
             Target::Name(name) => {
                 let key = (rule.to.first()?.clone(), name.clone());
                 self.names.get(&key).cloned().map(Target::Name)

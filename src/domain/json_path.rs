@@ -146,6 +146,21 @@ impl Steps {
         slots(document, other, &self.0, visit);
     }
 
+    /// Calls `visit` with each value that stands in a slot, and its place.
+    pub fn for_each_value(&self, document: &mut Value, visit: &mut dyn FnMut(&Place, &mut Value)) {
+        walk(document, &self.0, &mut Vec::new(), visit);
+    }
+
+    /// Whether a place is one of these slots.
+    pub fn leads_to(&self, place: &Place) -> bool {
+        self.0.len() == place.len()
+            && self.0.iter().zip(place).all(|pair| match pair {
+                (Step::Key(key), Part::Key(other)) => key == other,
+                (Step::Key(_), Part::Index(_)) => false,
+                (Step::Each, _) => true,
+            })
+    }
+
     /// Makes the objects on the way to a slot where `document` lacks them and `other` has something there
     /// that is to be kept. Elements of arrays are never made.
     pub fn graft(&self, document: &mut Value, other: &Value, kept: &dyn Fn(&Value) -> bool) {

@@ -44,12 +44,12 @@ pub enum RecordStatus {
 pub struct Transfer {
     /// The upload at the target.
     pub upload_id: Option<String>,
-    /// Contents are left out that the target is thought to have.
-    pub thin: bool,
     /// Nothing may be left out any more.
     pub whole: bool,
     /// Its plan was shown and confirmed.
     pub confirmed: bool,
+    /// The target was told to write, or is just being told: it has the last word from then on.
+    pub told: bool,
     /// The plan that was confirmed.
     pub plan_digest: Option<String>,
     /// It was executed, and is tried again: an import goes on without a word, a migration has its target try

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::db::{self, Acquire};
 use crate::store::{PACKAGES, UPLOADS, upload_prefix};
 
-use super::JobError;
+use super::{JobError, blocking};
 
 /// What nobody knows of is left alone for so long: it may be on its way to being known.
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -43,8 +43,9 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let mut connection = app.pool.acquire().await?;
     let keys = db::idempotency_keys::forget(&mut connection, app.config.retention.key_days).await?;
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
+    let store = app.store.clone();
+    blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
     db::sessions::forget(&mut connection).await?;
-    app.store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?;
     if uploads + packages + orphans + keys + jobs > 0 {
         info!(uploads, packages, orphans, keys, jobs, "cleaned");
     }
@@ -82,10 +83,10 @@ async fn packages(app: &App) -> Result<u64, JobError> {
         let mut connection = app.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
         let old = db::records::let_go_packages(&mut transaction, app.config.retention.package_days).await?;
+        transaction.commit().await?;
         for key in &old {
             app.store.delete(key).await?;
         }
-        transaction.commit().await?;
         if old.is_empty() {
             return Ok(count);
         }

@@ -1,5 +1,6 @@
 //! Talks to the target of one online migration: repeats what failed in passing, until the deadline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::db;
@@ -18,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Courier {
     pub(super) context: Context,
     pub(super) remote: Remote,
+    /// It has answered this run, and nothing says otherwise in the job's row.
+    answers: AtomicBool,
 }
 
 impl Courier {
@@ -30,7 +33,7 @@ impl Courier {
         let mut connection = context.app.pool.acquire().await?;
         let id = record.target_id.ok_or_else(gone)?;
         let target = db::targets::by_id(&mut connection, record.domain_id, id).await?.ok_or_else(gone)?;
-        Ok(Self { context: context.clone(), remote: context.app.remote(&target)? })
+        Ok(Self { context: context.clone(), remote: context.app.remote(&target)?, answers: AtomicBool::new(false) })
     }
 
     /// Calls the target, again and again while it fails in passing; no slot is held meanwhile. The inner error is
@@ -52,19 +55,19 @@ impl Courier {
     ) -> Result<Result<T, RemoteError>, JobError> {
         let deadline = Duration::from_secs(u64::from(self.context.app.config.jobs.target_deadline_seconds));
         let mut pause = FIRST_PAUSE;
-        let mut failing = false;
         loop {
             let began = Instant::now();
             let error = match call().await {
                 Err(error) if error.transient => error,
                 answer => {
-                    if failing {
+                    // An earlier run may have left word that it did not.
+                    if !self.answers.swap(true, Ordering::Relaxed) {
                         self.context.failing(None).await?;
                     }
                     return Ok(answer);
                 }
             };
-            failing = true;
+            self.answers.store(false, Ordering::Relaxed);
             if self.context.failing(Some(began.elapsed())).await? >= deadline {
                 return Ok(Err(error));
             }

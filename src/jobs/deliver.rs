@@ -14,6 +14,9 @@ use crate::wire::record::PackageInfo;
 use super::courier::Courier;
 use super::{JobError, blocking};
 
+/// So many pieces may bring nothing forward.
+const MOST_STUCK: u32 = 3;
+
 /// Has all of the record's package at the target; returns the upload there.
 pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
     let package: Option<PackageInfo> =
@@ -57,6 +60,7 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Ok(offset) => offset,
         Err(error) => return Ok(Err(error)),
     };
+    let mut stuck = 0;
     while there < size {
         courier.context.note(Change { progress: Some((there, size, "bytes")), ..Change::default() }).await?;
         let piece = read(courier, record, there).await?;
@@ -70,10 +74,16 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
                 other => other,
             }
         });
+        let before = there;
         there = match sent.await? {
             Ok(offset) => offset,
             Err(error) => return Ok(Err(error)),
         };
+        stuck = if there > before { 0 } else { stuck + 1 };
+        if stuck > MOST_STUCK {
+            let message = "The target takes pieces of the upload and has no more of it than before.";
+            return Err(RemoteError::settings(message, "Look at the target's log.").into());
+        }
     }
     courier.context.note(Change { progress: Some((size, size, "bytes")), ..Change::default() }).await?;
     Ok(Ok(()))

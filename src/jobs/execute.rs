@@ -10,6 +10,7 @@ use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
 use crate::domain::record::{Phase, RecordStatus, Transfer};
+use crate::planning::carried::Carried;
 use crate::planning::{self, Planning};
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
@@ -36,9 +37,16 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     db::jobs::keep_backend(&mut connection, &context.job).await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
+    let carried = Arc::new(planning::carried::of_record(&context.app, &mut connection, &record, |_| true).await?);
     for attempt in 1..=TRIES {
-        let attempted =
-            Attempt { context: &context, record: &record, manifest: &manifest, request: &request, entries: &entries };
+        let attempted = Attempt {
+            context: &context,
+            record: &record,
+            manifest: &manifest,
+            request: &request,
+            entries: &entries,
+            carried: &carried,
+        };
         match attempted.once(&mut connection, attempt == TRIES).await {
             Ok(true) => return Ok(()),
             // The target moved between staging and the lock, or another domain took an ID.
@@ -56,6 +64,7 @@ struct Attempt<'a> {
     manifest: &'a Manifest,
     request: &'a PlanRequest,
     entries: &'a Arc<Vec<Entry>>,
+    carried: &'a Arc<Carried>,
 }
 
 impl Attempt<'_> {
@@ -83,13 +92,13 @@ impl Attempt<'_> {
             self.context.clone(),
             &mut transaction,
             self.record.clone(),
-            self.entries.clone(),
+            (self.entries.clone(), self.carried.clone()),
             planning.clone(),
             owner,
         );
         let shared = Arc::new(shared.await?);
         let outcome = stage::stage(&shared, &mut transaction).await?;
-        if outcome.written.is_empty() {
+        if outcome.written.is_empty() && outcome.filled == 0 {
             // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
             merge::bases(&mut transaction, &self.writer()).await?;
             self.finish(&mut transaction, &planning, true, outcome).await?;
@@ -105,7 +114,7 @@ impl Attempt<'_> {
             transaction.rollback().await?;
             return Ok(false);
         }
-        match self.merge(&mut transaction).await {
+        match self.merge(&mut transaction, outcome.filled).await {
             Ok(()) => {}
             Err(DbError::Constraint(_) | DbError::Busy) => {
                 transaction.rollback().await?;
@@ -123,9 +132,10 @@ impl Attempt<'_> {
         Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
     }
 
-    async fn merge(&self, connection: &mut PgConnection) -> Result<(), DbError> {
+    async fn merge(&self, connection: &mut PgConnection, filled: u64) -> Result<(), DbError> {
         let writer = self.writer();
         merge::resources(connection, &writer).await?;
+        merge::secrets(connection, writer.domain_id, filled).await?;
         db::tombstones::revive(connection, writer.domain_id).await?;
         let changed = merge::attachments(connection, writer.domain_id).await?;
         if !changed.is_empty() {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
+use uuid::Uuid;
 
 use crate::db;
 use crate::db::closure::{Node, Resolved};
@@ -14,8 +15,9 @@ use crate::planning;
 use crate::store::package_key;
 use crate::wire::record::{Item, PackageInfo};
 
+use super::carry::Recipient;
 use super::courier::Courier;
-use super::{Context, JobError, blocking, negotiate, pack};
+use super::{Context, JobError, blocking, carry, negotiate, pack};
 
 /// What an export, or the export of a migration, keeps in its record's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +25,12 @@ pub(super) struct ExportOptions {
     /// Export Upstream Resources.
     #[serde(default)]
     pub(super) export_upstream: bool,
+    /// An export takes secrets along, for who knows its passphrase.
+    #[serde(default)]
+    pub(super) with_secrets: bool,
+    /// A migration takes them along, for its target.
+    #[serde(default)]
+    pub(super) carry_secrets: bool,
 }
 
 /// Does an export.
@@ -31,7 +39,7 @@ pub(super) struct ExportOptions {
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
-    let exported = make(&context, &record, None).await?;
+    let exported = make(&context, &record, None, false).await?;
     let mut connection = context.app.pool.acquire().await?;
     let mut transaction = db::Acquire::begin(&mut *connection).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| item(node, Status::Succeeded)).collect();
@@ -45,7 +53,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     db::records::update(&mut transaction, record.id, change).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
     transaction.commit().await?;
-    Ok(())
+    match &record.package_key {
+        Some(replaced) => Ok(context.app.store.delete(replaced).await?),
+        None => Ok(()),
+    }
 }
 
 /// A package in the store, not yet in its record.
@@ -56,11 +67,29 @@ pub(super) struct Exported {
 }
 
 /// Resolves, packs and stores, seeing one state of the catalogue throughout; for a target, without what that
-/// has already.
-pub(super) async fn make(context: &Context, record: &Record, target: Option<&Courier>) -> Result<Exported, JobError> {
+/// has already unless all is wanted (`whole`).
+pub(super) async fn make(
+    context: &Context,
+    record: &Record,
+    target: Option<&Courier>,
+    whole: bool,
+) -> Result<Exported, JobError> {
     let options: ExportOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
         JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
     })?;
+    // First the target, that nobody holds a snapshot while nobody answers.
+    let there = match target {
+        Some(target) => {
+            context.phase(Phase::Negotiating).await?;
+            Some(target.tried(|| target.remote.environment()).await??)
+        }
+        None => None,
+    };
+    let recipient = match &there {
+        None if options.with_secrets => Some(carry::by_passphrase(context, record).await?),
+        Some(there) if options.carry_secrets => Some(Recipient::of(there)),
+        _ => None,
+    };
     context.phase(Phase::Resolving).await?;
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::exports::begin_snapshot(&mut connection).await?;
@@ -81,10 +110,16 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
     }
     let parts = std::mem::take(&mut resolved.shared_parts);
     resolved.shared_parts = db::closure::told_parts(&mut connection, record.domain_id, &sight, parts).await?;
-    let prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
-    let leave_out = match target {
-        Some(target) => negotiate::ask(target, &prepared).await?,
-        None => None,
+    let mut prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
+    let mut warnings = Vec::new();
+    if let Some(recipient) = recipient {
+        let sealed = carry::seal(context, &mut connection, record, &resolved, recipient).await?;
+        prepared.secrets = Some(sealed.bytes);
+        warnings = sealed.warnings;
+    }
+    let leave_out = match (target, there) {
+        (Some(target), Some(there)) if !whole => negotiate::ask(target, &prepared, there.id).await?,
+        _ => None,
     };
     let total = leave_out.as_ref().map_or(resolved.nodes.len(), |out| out.lacking.len()) as u64;
     let progress = Some((0, total, "resources"));
@@ -92,7 +127,7 @@ pub(super) async fn make(context: &Context, record: &Record, target: Option<&Cou
     let selection = (roots, options.export_upstream);
     let packed = pack::write(context, &mut connection, record, selection, &resolved, prepared, leave_out).await?;
     db::exports::end_snapshot(&mut connection).await?;
-    let change = keep(context, record, packed, &resolved).await?;
+    let change = keep(context, record, packed, &resolved, warnings).await?;
     Ok(Exported { resolved, change })
 }
 
@@ -102,15 +137,16 @@ async fn keep(
     record: &Record,
     packed: NamedTempFile,
     resolved: &Resolved,
+    mut warnings: Vec<Warning>,
 ) -> Result<Change, JobError> {
-    let key = package_key(record.id);
+    // Another at every run: a late one never writes over the one that counts.
+    let key = package_key(Uuid::now_v7());
     let path = packed.path().to_owned();
     let (size, sha256) = blocking(move || Ok(pack::size_and_hash(&path)?)).await?;
     context.app.store.put_file(&key, packed.path()).await?;
     let total = resolved.nodes.len() as u64;
     let package =
         PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };
-    let mut warnings: Vec<Warning> = Vec::new();
     for missing in &resolved.missing {
         let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
         let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);

@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::Deserialize;
+
 use crate::app::App;
 use crate::db;
 use crate::db::contents::{self, Wanted};
 use crate::domain::closure::Reason;
 use crate::domain::import_plan::{Contents, Entry};
-use crate::domain::manifest::{IndexLine, Manifest};
+use crate::domain::manifest::Manifest;
 use crate::domain::resource::{Hash, ResourceId, parse_directory, parse_name};
 use crate::package::PackageError;
 use crate::package::reader::Package;
@@ -22,8 +24,21 @@ pub(super) struct Listed {
     pub(super) reason: Reason,
     /// (path, hash of the bytes that the package has).
     pub(super) attachments: Vec<(String, Option<Hash>)>,
-    /// All of it, in a thin package.
-    line: Option<Box<IndexLine>>,
+    /// What else it says, in a thin package.
+    line: Option<Box<Line>>,
+}
+
+/// A line of the index as far as it counts: references and children are found anew.
+#[derive(Deserialize)]
+struct Line {
+    id: ResourceId,
+    #[serde(rename = "type")]
+    type_key: String,
+    name: String,
+    directory: String,
+    content_hash: Hash,
+    reason: Reason,
+    attachments: Vec<(String, Option<Hash>)>,
 }
 
 /// The index of a package.
@@ -44,7 +59,7 @@ impl Index {
         let mut places = HashMap::new();
         package.index::<PackageError>(&mut |batch| {
             for text in lines_of(&batch.text) {
-                let line: IndexLine = serde_json::from_slice(text)
+                let mut line: Line = serde_json::from_slice(text)
                     .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
                 if lines.len() as u64 >= most {
                     return Err(PackageError::Limit(format!("it has more than {most} resources")));
@@ -55,7 +70,8 @@ impl Index {
                 check_words(&line.type_key, &line.name, &line.directory)
                     .map_err(|reason| PackageError::Tampered(format!("the resource {}: {reason}", line.id)))?;
                 let bytes = |hash: Option<Hash>| hash.filter(|hash| thin || present.contains(hash));
-                let attachments = line.attachments.iter().map(|(path, hash)| (path.clone(), bytes(*hash))).collect();
+                let named = std::mem::take(&mut line.attachments);
+                let attachments = named.into_iter().map(|(path, hash)| (path, bytes(hash))).collect();
                 let (id, reason) = (line.id.clone(), line.reason);
                 lines.push(Listed { id, reason, attachments, line: thin.then(|| Box::new(line)) });
             }
@@ -118,7 +134,7 @@ pub(super) async fn complete(
     }
     let mut connection = app.pool.acquire().await.map_err(db::DbError::from)?;
     let there: HashSet<usize> = sent.iter().map(|(place, _)| *place).collect();
-    let left: Vec<&IndexLine> = index
+    let left: Vec<&Line> = index
         .lines
         .iter()
         .enumerate()
@@ -138,7 +154,7 @@ pub(super) async fn complete(
         };
         entries.extend(entry);
     }
-    keep_own_bytes(&mut connection, domain_id, index, &mut entries).await?;
+    find_partial(&mut connection, domain_id, index, &mut entries).await?;
     Ok(entries)
 }
 
@@ -148,7 +164,7 @@ async fn had(
     connection: &mut db::PgConnection,
     domain_id: i32,
     manifest: &Manifest,
-    left: &[&IndexLine],
+    left: &[&Line],
 ) -> Result<HashMap<ResourceId, Entry>, JobError> {
     let same_type = |key: &str| app.types.get(key).is_some_and(|kind| manifest.types.get(key) == Some(&kind.digest));
     let mut wanted: Wanted = left
@@ -172,7 +188,7 @@ async fn had(
 }
 
 /// What the index says of a resource that nobody has.
-fn lacking(line: &IndexLine) -> Entry {
+fn lacking(line: &Line) -> Entry {
     Entry {
         id: line.id.clone(),
         type_key: line.type_key.clone(),
@@ -190,8 +206,8 @@ fn lacking(line: &IndexLine) -> Entry {
     }
 }
 
-/// Attachment bytes that are neither in the package nor in this domain are not there, wherever else they are.
-async fn keep_own_bytes(
+/// What was sent without attachment bytes that this domain does not have is not complete, wherever else they are.
+async fn find_partial(
     connection: &mut db::PgConnection,
     domain_id: i32,
     index: &Index,
@@ -200,8 +216,11 @@ async fn keep_own_bytes(
     let named: HashSet<Hash> =
         entries.iter().flat_map(|entry| &entry.attachments).filter_map(|(_, hash)| *hash).collect();
     let own = contents::attachments(connection, domain_id, &named).await?;
-    for (_, hash) in entries.iter_mut().flat_map(|entry| &mut entry.attachments) {
-        *hash = hash.filter(|hash| index.present.contains(hash) || own.contains_key(hash));
+    for entry in entries.iter_mut().filter(|entry| entry.contents.are_sent()) {
+        let there = |hash: &Hash| index.present.contains(hash) || own.contains_key(hash);
+        if entry.attachments.iter().any(|(_, hash)| hash.is_some_and(|hash| !there(&hash))) {
+            entry.contents = Contents::Partial;
+        }
     }
     Ok(())
 }

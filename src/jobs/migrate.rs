@@ -92,12 +92,17 @@ fn lacks(error: Option<&RecordError>) -> bool {
     error.is_some_and(|error| error.code == "package_incomplete")
 }
 
-/// Exports as an export would, without what the target has, and keeps package and items in this record.
+/// Exports as an export would, without what the target has unless all is wanted, and keeps package and items in
+/// this record.
 async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
-    let exported = export::make(&courier.context, record, Some(courier)).await?;
+    let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
     let change = Change { transfer: Some(Transfer { upload_id: None, ..transfer }), ..exported.change };
-    write(&courier.context, &items, change).await
+    write(&courier.context, &items, change).await?;
+    match &record.package_key {
+        Some(replaced) => Ok(courier.context.app.store.delete(replaced).await?),
+        None => Ok(()),
+    }
 }
 
 /// Replaces the items and changes the record.
@@ -136,9 +141,7 @@ async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     let record = context.record().await?;
     let transfer = record.transfer()?;
     if !transfer.whole {
-        let transfer = Transfer { whole: true, upload_id: None, ..transfer };
-        context.note(Change { transfer: Some(transfer.clone()), ..Change::default() }).await?;
-        pack(courier, &record, transfer).await?;
+        pack(courier, &record, Transfer { whole: true, ..transfer }).await?;
     }
     let upload = deliver::upload(courier, &context.record().await?).await?;
     match courier.tried(|| courier.remote.replace_package(there, &upload)).await? {
@@ -155,13 +158,16 @@ async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     if !transfer.again {
         return Ok(());
     }
+    // It goes on by itself then: a cancel has to ask it.
+    let told = Transfer { told: true, ..transfer.clone() };
+    courier.context.note(Change { transfer: Some(told), ..Change::default() }).await?;
     match courier.tried(|| courier.remote.retry(there)).await? {
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
         Err(error) => return Err(error.into()),
     }
-    let transfer = Transfer { again: false, ..transfer };
+    let transfer = Transfer { again: false, told: true, ..transfer };
     courier.context.note(Change { transfer: Some(transfer), ..Change::default() }).await
 }
 
@@ -200,7 +206,9 @@ async fn confirmed_or_shown(courier: &Courier, there: Uuid) -> Result<Next, JobE
         return show(courier, there, &options.plan, None).await;
     }
     // From here on the target may write: a cancel has to ask it.
-    context.phase(Phase::Applying).await?;
+    let told = Transfer { told: true, ..transfer.clone() };
+    let applying = Change { phase: Some(Phase::Applying), transfer: Some(told), ..Change::default() };
+    context.note(applying).await?;
     let plan = PlanRequest { plan_digest: transfer.plan_digest, ..options.plan };
     match courier.tried(|| courier.remote.execute(there, &plan)).await? {
         Ok(_) => Ok(Next::Follow),
@@ -208,13 +216,16 @@ async fn confirmed_or_shown(courier: &Courier, there: Uuid) -> Result<Next, JobE
         Err(error) if error.is("wrong_state") => Ok(Next::Follow),
         Err(error) if error.is("package_incomplete") => Ok(Next::Send),
         Err(error) if options.confirm && (error.is("plan_stale") || error.is("invalid_field")) => {
-            let code = error.answered.clone().unwrap_or_default();
-            let because =
-                RecordError { code, message: error.message, hint: "Look at the plan and confirm it again.".to_owned() };
-            show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(because)).await
+            show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(reason(error))).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why a plan is shown again.
+fn reason(error: RemoteError) -> RecordError {
+    let hint = "Look at the plan and confirm it again.".to_owned();
+    RecordError { code: error.answered.unwrap_or(error.code), message: error.message, hint }
 }
 
 /// Shows the plan of the import there as this record's own, which then waits for the user.
@@ -222,14 +233,15 @@ async fn show(
     courier: &Courier,
     there: Uuid,
     plan: &PlanRequest,
-    because: Option<RecordError>,
+    mut because: Option<RecordError>,
 ) -> Result<Next, JobError> {
     let context = &courier.context;
     let planned = match courier.tried(|| courier.remote.plan(there, plan)).await? {
         Ok(planned) => planned,
         Err(error) if error.is("wrong_state") => return Ok(Next::Follow),
         // What was chosen does not fit the package or the target: the plan is shown as it was.
-        Err(error) if error.is("invalid_field") && because.is_some() => {
+        Err(error) if error.is("invalid_field") => {
+            because.get_or_insert(reason(error));
             courier.tried(|| courier.remote.record(there)).await??
         }
         Err(error) => return Err(error.into()),
@@ -247,7 +259,7 @@ async fn show(
         counts: Some(planned.counts),
         error: Some(because.as_ref().or(planned.error.as_ref()).map(|error| serde_json::json!(error))),
         plan_digest: planned.plan_digest.clone(),
-        transfer: Some(Transfer { confirmed: false, plan_digest: None, ..record.transfer()? }),
+        transfer: Some(Transfer { confirmed: false, told: false, plan_digest: None, ..record.transfer()? }),
         ..Change::default()
     };
     end(context, &items, change).await?;
@@ -262,8 +274,9 @@ async fn items(courier: &Courier, there: Uuid) -> Result<Vec<Item>, JobError> {
     let mut cursor: Option<String> = None;
     loop {
         let page = courier.tried(|| courier.remote.items(there, cursor.as_deref())).await??;
+        let empty = page.items.is_empty() && page.next_cursor.is_some();
         items.extend(page.items);
-        if items.len() as u64 > sent {
+        if empty || items.len() as u64 > sent {
             let message = "The target reports more resources than were sent.";
             return Err(
                 RemoteError::settings(message, "Check that the target's address is that of a Ferry server.").into()

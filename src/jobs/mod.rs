@@ -1,11 +1,13 @@
 //! The work behind the requests. Each kind is a function of the app and a claimed job; the runner
 //! knows none of them.
 
+mod carry;
 pub mod clean;
 mod courier;
 mod deliver;
 pub mod execute;
 pub mod export;
+mod fill;
 mod index;
 pub mod migrate;
 mod negotiate;
@@ -27,6 +29,7 @@ use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::package::PackageError;
+use crate::planning::carried::CarriedError;
 use crate::planning::{self, PlanningError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
@@ -69,6 +72,11 @@ impl From<StoreError> for JobError {
                 "No space is left in the environment's store.",
                 "Ask the administrator to free space or to enlarge the store, then try again.",
             ),
+            StoreError::Missing => Self::fail(
+                "gone",
+                "Bytes that the record needs are no longer in the environment's store.",
+                "Begin again, with the package or the attachments uploaded once more.",
+            ),
             other => Self::Retry(other.to_string()),
         }
     }
@@ -90,7 +98,19 @@ impl From<PlanningError> for JobError {
             PlanningError::Db(error) => error.into(),
             PlanningError::Package(error) => error.into(),
             PlanningError::Store(error) => error.into(),
+            PlanningError::Carried(error) => error.into(),
             other => Self::Retry(other.to_string()),
+        }
+    }
+}
+
+impl From<CarriedError> for JobError {
+    fn from(error: CarriedError) -> Self {
+        match error {
+            CarriedError::Required => Self::fail("passphrase_required", error.to_string(), error.hint()),
+            CarriedError::Wrong => Self::fail("passphrase_wrong", error.to_string(), error.hint()),
+            CarriedError::Package(error) => error.into(),
+            CarriedError::Secret(error) => Self::Retry(error.to_string()),
         }
     }
 }

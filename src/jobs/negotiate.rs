@@ -14,14 +14,13 @@ use super::{JobError, blocking};
 const PORTION: usize = 100_000;
 
 /// What need not be sent; none: everything must be, as with changed IDs.
-pub(super) async fn ask(courier: &Courier, prepared: &Prepared) -> Result<Option<LeaveOut>, JobError> {
+pub(super) async fn ask(courier: &Courier, prepared: &Prepared, there: String) -> Result<Option<LeaveOut>, JobError> {
     let record = courier.context.record().await?;
     let options = MigrationOptions::of(&record)?;
-    if options.plan.change_ids || record.transfer()?.whole {
+    if options.plan.change_ids {
         return Ok(None);
     }
     courier.context.phase(Phase::Negotiating).await?;
-    let there = courier.tried(|| courier.remote.environment()).await??;
     let app = &courier.context.app;
     let head = LackingHead {
         source_environment: app.identity.id.clone(),
@@ -56,7 +55,7 @@ pub(super) async fn ask(courier: &Courier, prepared: &Prepared) -> Result<Option
     }
     let missing: HashSet<String> = lacking.attachments.into_iter().collect();
     Ok(Some(LeaveOut {
-        base: there.id,
+        base: there,
         lacking: lacking.ids.into_iter().collect(),
         attachments: attachments.into_iter().filter(|hash| missing.contains(&hash.to_string())).collect(),
     }))

@@ -42,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) entries: Arc<Vec<Entry>>,
     /// The attachments that they name.
     named: Vec<Named>,
+    /// Those that travel, sealed.
+    pub(super) secrets: Option<Vec<u8>>,
 }
 
 /// Whose contents need not travel, as the target has them.
@@ -71,7 +73,7 @@ pub(super) async fn prepare(
     let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
     let named = db::exports::attachments(connection, domain_id, &ids).await?;
     let entries = entries(app, connection, domain_id, resolved, &named).await?;
-    Ok(Prepared { entries: Arc::new(entries), named })
+    Ok(Prepared { entries: Arc::new(entries), named, secrets: None })
 }
 
 /// Writes the package of a resolved export into a file of its own.
@@ -85,7 +87,7 @@ pub(super) async fn write(
     leave_out: Option<LeaveOut>,
 ) -> Result<NamedTempFile, JobError> {
     let app = &context.app;
-    let Prepared { entries, named } = prepared;
+    let Prepared { entries, named, secrets } = prepared;
     let file = app.store.scratch_file()?;
     let output = file.reopen().map_err(PackageError::Io)?;
     let types = app.types.clone();
@@ -112,6 +114,9 @@ pub(super) async fn write(
     let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, resolved) };
     let app = app.clone();
     blocking(move || {
+        if let Some(sealed) = secrets {
+            zip.secrets(&sealed)?;
+        }
         let sign = |bytes: &[u8]| app.signer.sign(bytes);
         let output = zip.finish(manifest, &Keys { sign: &sign, key_id: &app.identity.id })?;
         output.into_inner().map_err(|error| PackageError::Io(error.into_error()))?;

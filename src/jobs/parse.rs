@@ -1,5 +1,6 @@
 //! Parsing an uploaded package: every content is read once, checked, and brought down to what a plan needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -13,7 +14,7 @@ use crate::db::{self, Acquire, DbError};
 use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::record::{Phase, RecordStatus};
-use crate::domain::resource::{Hash, content_hash, parse_name};
+use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
 use crate::domain::type_file::Types;
 use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
@@ -29,7 +30,7 @@ pub(super) const AT_ONCE: usize = 2;
 /// The record's progress is told each time so many resources are done.
 pub(super) const TELL: usize = 5_000;
 
-/// Parses a package and plans its import with the default options; a package that is refused is not kept.
+/// Parses a package and plans its import with the record's options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let parsed = parse_and_plan(&context, &record).await;
@@ -45,9 +46,11 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();
     let entries = entries(context, &manifest, package).await?;
+    let mut connection = app.pool.acquire().await?;
+    let ids: HashSet<ResourceId> = entries.iter().map(|entry| entry.id.clone()).collect();
+    planning::carried::of_record(app, &mut connection, record, move |id| ids.contains(id)).await?;
 
     context.phase(Phase::Planning).await?;
-    let mut connection = app.pool.acquire().await?;
     pin(app, &mut connection, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
     let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;

@@ -13,6 +13,7 @@ use crate::db::copy::Rows;
 use crate::db::records::{Change, Record};
 use crate::db::staging::{self, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
+use crate::domain::carried;
 use crate::domain::definition;
 use crate::domain::import_plan::{Entry, Planned};
 use crate::domain::manifest::ShardLine;
@@ -21,10 +22,12 @@ use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
 use crate::package::reader::Lines;
 use crate::package::{PackageError, attachment_name};
+use crate::planning::carried::Carried;
 use crate::planning::{self, Planning};
 use crate::store::attachment_key;
-use crate::wire::record::ChecklistEntry;
+use crate::wire::record::{ChecklistEntry, SECRET_MISSING};
 
+use super::fill;
 use super::parse::{AT_ONCE, TELL, lines_of, stream};
 use super::{Context, JobError, blocking};
 
@@ -38,6 +41,8 @@ pub(super) struct Shared {
     pub(super) record: Record,
     pub(super) entries: Arc<Vec<Entry>>,
     pub(super) planning: Arc<Planning>,
+    /// The secrets that came along.
+    pub(super) carried: Arc<Carried>,
     /// The place of each resource whose contents are in the package, in their order.
     sent: Vec<usize>,
     /// The owner of each resource that is new.
@@ -68,12 +73,15 @@ pub(super) struct Outcome {
     pub(super) written: HashMap<usize, Hash>,
     /// What is left to do by hand.
     pub(super) checklist: Vec<ChecklistEntry>,
+    /// Resources that get secrets, and nothing else.
+    pub(super) filled: u64,
 }
 
 impl Outcome {
     fn merge(&mut self, other: Self) {
         self.written.extend(other.written);
         self.checklist.extend(other.checklist);
+        self.filled += other.filled;
     }
 }
 
@@ -90,7 +98,7 @@ impl Shared {
         context: Context,
         connection: &mut PgConnection,
         record: Record,
-        entries: Arc<Vec<Entry>>,
+        (entries, carried): (Arc<Vec<Entry>>, Arc<Carried>),
         planning: Arc<Planning>,
         owner: Option<String>,
     ) -> Result<Self, JobError> {
@@ -98,8 +106,8 @@ impl Shared {
         let named: Vec<String> = named.into_iter().cloned().collect();
         let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
         let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_sent()).collect();
-        Ok(Self { app: context.app.clone(), context, record, entries, planning, sent, owners })
+        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_in_package()).collect();
+        Ok(Self { app: context.app.clone(), context, record, entries, planning, carried, sent, owners })
     }
 
     /// Tells the record's progress.
@@ -108,7 +116,7 @@ impl Shared {
         self.context.note(Change { progress, ..Change::default() }).await
     }
 
-    fn planned(&self, at: usize) -> &Planned {
+    pub(super) fn planned(&self, at: usize) -> &Planned {
         &self.planning.plan.items[at]
     }
 
@@ -116,7 +124,7 @@ impl Shared {
         matches!(self.planned(at).method, Method::Create | Method::Update)
     }
 
-    fn kind(&self, at: usize) -> Option<&Arc<ResourceType>> {
+    pub(super) fn kind(&self, at: usize) -> Option<&Arc<ResourceType>> {
         self.app.types.get(&self.entries[at].type_key)
     }
 }
@@ -128,6 +136,7 @@ pub(super) async fn stage(shared: &Arc<Shared>, connection: &mut PgConnection) -
         resources(shared, connection, &mut outcome).await?;
         attachments(shared, connection).await?;
     }
+    outcome.filled = fill::unchanged(shared, connection).await?;
     bases(shared, connection, &outcome).await?;
     staging::analyze(connection).await?;
     Ok(outcome)
@@ -176,7 +185,7 @@ async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome:
 }
 
 /// Parses and rewrites the definitions of a batch that the plan writes.
-fn rewrite(shared: &Shared, lines: &Lines) -> Result<Vec<Rewritten>, PackageError> {
+fn rewrite(shared: &Shared, lines: &Lines) -> Result<Vec<Rewritten>, JobError> {
     let mut batch = Vec::new();
     for (offset, line) in lines_of(&lines.text).enumerate() {
         let Some(at) = shared.sent.get(lines.first + offset).copied().filter(|at| shared.is_written(*at)) else {
@@ -187,6 +196,8 @@ fn rewrite(shared: &Shared, lines: &Lines) -> Result<Vec<Rewritten>, PackageErro
         let found: ShardLine<Value> = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
         let mut definition = found.definition;
         crate::domain::json::normalise(&mut definition).map_err(|error| wrong(error.to_string()))?;
+        carried::strip(kind, &mut definition);
+        fill::fill(shared, at, kind, &mut definition)?;
         shared.planning.plan.id_map.rewrite(kind, &mut definition);
         let wants_old = shared.planned(at).method == Method::Update && kind.has_slots();
         batch.push(Rewritten { at, definition, wants_old });
@@ -262,7 +273,7 @@ fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, changed: boo
     if missing {
         let message =
             format!("{} {} needs its secrets: packages never carry them in clear.", kind.label.en, planned.new_name);
-        entries.push(entry("secret_missing", message));
+        entries.push(entry(SECRET_MISSING, message));
     } else if changed && !kind.on_create.is_empty() {
         let message = format!(
             "{} {} is new here and arrived paused; switch it on when all is ready.",
@@ -300,6 +311,13 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
     let mut sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
     let wanted: HashSet<Hash> = paths.values().copied().collect();
     sizes.extend(db::contents::attachments(connection, shared.record.domain_id, &wanted).await?);
+    if wanted.iter().any(|hash| !sizes.contains_key(hash)) {
+        return Err(JobError::fail(
+            "package_incomplete",
+            "The package leaves out attachment bytes that this environment does not have any more.",
+            "Try again: what is missing is sent then.",
+        ));
+    }
     for hash in lacking {
         let app = shared.app.clone();
         let (file, back) = blocking(move || {

@@ -8,6 +8,10 @@ pub mod writer;
 pub const INDEX: &str = "index.ndjson";
 /// The table of contents.
 pub const MANIFEST: &str = "manifest.json";
+/// Secrets, for who can open them.
+pub const SECRETS: &str = "secrets.sealed";
+/// The most that it may hold, in bytes.
+pub const MAX_SECRETS: usize = 64 * 1024 * 1024;
 /// Over the manifest.
 pub const SIGNATURE: &str = "signature.json";
 

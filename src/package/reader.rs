@@ -12,7 +12,7 @@ use crate::domain::manifest::{EntryInfo, FORMAT, Manifest, PRODUCT};
 use crate::domain::resource::Hash;
 
 use super::signature::{self, Verify};
-use super::{INDEX, MANIFEST, PackageError, SIGNATURE, shard_name};
+use super::{INDEX, MANIFEST, MAX_SECRETS, PackageError, SECRETS, SIGNATURE, shard_name};
 
 /// What a package may hold; sizes in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,23 @@ impl Package {
     pub fn attachments(&self) -> Vec<(Hash, u64)> {
         let hash = |entry: &EntryInfo| Some((Hash::parse(entry.path.strip_prefix("attachments/")?)?, entry.size));
         self.entries.values().filter_map(hash).collect()
+    }
+
+    /// What the package holds of secrets, sealed; none: it has no such entry.
+    ///
+    /// # Errors
+    /// Why the package is refused.
+    pub fn secrets(&mut self) -> Result<Option<Vec<u8>>, PackageError> {
+        let Some(info) = self.entries.get(SECRETS) else { return Ok(None) };
+        if info.size > MAX_SECRETS as u64 {
+            return Err(PackageError::Limit(format!("{SECRETS} has more than {MAX_SECRETS} bytes")));
+        }
+        let mut bytes = Vec::with_capacity(info.size as usize);
+        self.read::<PackageError>(SECRETS, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(Some(bytes))
     }
 
     /// Hands on the lines of the index, in batches.
@@ -375,7 +392,7 @@ fn checked_name<R: Read>(entry: &zip::read::ZipFile<'_, R>) -> Result<String, Pa
     let digits = |text: &str, radix: u32, length: usize| {
         text.len() == length && text.chars().all(|c| c.is_digit(radix) && !c.is_uppercase())
     };
-    let known = matches!(name.as_str(), INDEX | MANIFEST | SIGNATURE | "secrets.sealed")
+    let known = matches!(name.as_str(), INDEX | MANIFEST | SIGNATURE | SECRETS)
         || name
             .strip_prefix("resources/")
             .and_then(|rest| rest.strip_suffix(".ndjson"))

@@ -10,7 +10,7 @@ use crate::domain::manifest::{EntryInfo, Manifest};
 use crate::domain::resource::Hash;
 
 use super::signature::{self, Keys};
-use super::{INDEX, MANIFEST, PackageError, SIGNATURE, attachment_name, shard_name};
+use super::{INDEX, MANIFEST, PackageError, SECRETS, SIGNATURE, attachment_name, shard_name};
 
 /// About how much JSON goes into one shard, in bytes.
 pub const SHARD_BYTES: usize = 8 * 1024 * 1024;
@@ -124,6 +124,18 @@ impl<W: Write + Seek> Writer<W> {
             return Err(std::io::Error::other("stored attachment bytes do not have their hash").into());
         }
         self.entries.push(EntryInfo { path, size, sha256: *hash });
+        Ok(())
+    }
+
+    /// Adds sealed secrets; what is sealed does not shrink.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn secrets(&mut self, sealed: &[u8]) -> Result<(), PackageError> {
+        self.zip.start_file(SECRETS, options(CompressionMethod::Stored)).map_err(zip_error)?;
+        self.zip.write_all(sealed)?;
+        let (size, sha256) = (sealed.len() as u64, Hash::of(sealed));
+        self.entries.push(EntryInfo { path: SECRETS.to_owned(), size, sha256 });
         Ok(())
     }
 

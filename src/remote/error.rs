@@ -52,6 +52,11 @@ impl RemoteError {
         self.answered.as_deref() == Some(code)
     }
 
+    /// An earlier try of the same request is still being received there.
+    pub(super) fn once_more(self) -> Self {
+        Self { transient: self.transient || self.is("conflict"), ..self }
+    }
+
     /// What the settings say of the target cannot be used.
     pub fn settings(message: &str, hint: &str) -> Self {
         Self::new("target_refused", message, hint)
@@ -105,10 +110,15 @@ impl RemoteError {
             );
         }
         let problem: Option<Problem> = serde_json::from_slice(body).ok();
-        let transient = matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504);
+        // 460: a piece came in another state than it was sent.
+        let transient = matches!(status.as_u16(), 408 | 425 | 429 | 460 | 502 | 503 | 504);
         let said = match problem {
             Some(problem) => {
-                let code = if problem.code.starts_with("package_") { problem.code.as_str() } else { "target_refused" };
+                let code = match problem.code.as_str() {
+                    _ if transient => "target_unreachable",
+                    own if own.starts_with("package_") || own == "gone" => own,
+                    _ => "target_refused",
+                };
                 let message = format!("The target answered {}: {}", status.as_u16(), problem.detail);
                 Self {
                     answered: Some(problem.code.clone()),
@@ -116,10 +126,25 @@ impl RemoteError {
                 }
             }
             None if transient => Self::unreachable(&format!("it answered {}", status.as_u16())),
-            None => Self::foreign(&format!("The target answered {}.", status.as_u16())),
+            None => {
+                // An answer to HEAD has no body.
+                let known = [(404, "not_found"), (409, "conflict"), (410, "gone")];
+                let known = known.iter().find(|(number, _)| *number == status.as_u16());
+                let answered = known.map(|(_, code)| (*code).to_owned());
+                Self { answered, ..Self::foreign(&format!("The target answered {}.", status.as_u16())) }
+            }
         };
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let retry_after = seconds.map(Duration::from_secs).map(|wish| wish.min(LONGEST_WISH));
+        let wish = headers.get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?.trim()));
+        let retry_after = wish.map(|wish| wish.min(LONGEST_WISH));
         Self { transient, retry_after, ..said }
     }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn pause(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+    (date.to_utc() - chrono::Utc::now()).to_std().ok()
 }

@@ -143,7 +143,8 @@ impl Remote {
     /// As [`Remote::environment`].
     pub async fn begin_upload(&self, size: u64, key: &str) -> Result<String, RemoteError> {
         let request = self.tus(Method::POST, "/api/v1/uploads").header("upload-length", size);
-        let (response, _) = self.answer(request.header("idempotency-key", key)).await?;
+        let (response, _) =
+            self.answer(request.header("idempotency-key", key)).await.map_err(RemoteError::once_more)?;
         let location = response.headers().get("location").and_then(|value| value.to_str().ok());
         // Only the last word of it: no address out of an answer is followed.
         let id = location.and_then(|location| Uuid::parse_str(location.rsplit('/').next()?).ok());
@@ -208,7 +209,8 @@ impl Remote {
     /// As [`Remote::environment`].
     pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
         let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE * 10);
-        self.json(request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}))).await
+        let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
+        self.json(request).await.map_err(RemoteError::once_more)
     }
 
     /// Gives an import another package, which holds what the first one left out.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -48,4 +49,8 @@ pub struct Lacking {
 pub struct FromUpload {
     /// A complete upload of the same user.
     pub upload_id: Uuid,
+    /// What opens the secrets of the package, where it carries some.
+    #[serde(default, deserialize_with = "super::passphrase::optional", skip_serializing)]
+    #[schema(value_type = Option<String>)]
+    pub passphrase: Option<SecretString>,
 }

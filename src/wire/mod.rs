@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod import;
+pub mod passphrase;
 pub mod record;
 pub mod resource;
 pub mod selection;

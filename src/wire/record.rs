@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -113,6 +114,9 @@ pub struct TargetRef {
     pub name: String,
 }
 
+/// On a checklist: a resource came without a secret that it has at its source.
+pub const SECRET_MISSING: &str = "secret_missing";
+
 /// Something that is left to do by hand.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ChecklistEntry {
@@ -198,6 +202,15 @@ impl PlanRequest {
     pub fn of(options: &Value) -> Option<Self> {
         serde_json::from_value(options.clone()).ok()
     }
+}
+
+/// How to try a record again.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub struct RetryRequest {
+    /// The passphrase that the record was begun with: it is not kept once that has ended.
+    #[serde(default, deserialize_with = "super::passphrase::optional")]
+    #[schema(value_type = Option<String>)]
+    pub passphrase: Option<SecretString>,
 }
 
 /// What the user chose for one resource.

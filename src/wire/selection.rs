@@ -1,6 +1,7 @@
 //! What is to be exported or migrated.
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -45,9 +46,10 @@ pub struct ExportRequest {
     /// Export Upstream Resources.
     #[serde(default)]
     pub export_upstream: bool,
-    /// Not supported yet: secrets never travel.
-    #[serde(default, skip_serializing)]
-    pub passphrase: Option<String>,
+    /// The secrets of what is exported travel too, sealed with it: 8 to 1024 characters. Absent: they stay here.
+    #[serde(default, deserialize_with = "super::passphrase::optional", skip_serializing)]
+    #[schema(value_type = Option<String>, min_length = 8, max_length = 1024)]
+    pub passphrase: Option<SecretString>,
 }
 
 /// What an export would take along.
@@ -110,7 +112,7 @@ pub struct MigrationRequest {
     /// The target's plan is shown first, and waits to be confirmed.
     #[serde(default)]
     pub confirm: bool,
-    /// Not supported yet: secrets never travel.
+    /// Secrets travel too, sealed for the target alone.
     #[serde(default)]
     pub carry_secrets: bool,
     /// Per resource.

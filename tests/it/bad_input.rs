@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Environment, User, package};
+use crate::support::{Answer, Environment, User, package, scratch};
 
 const ID: &str = "00000000-0000-7000-8000-000000000000";
 
@@ -194,8 +194,7 @@ async fn bodies_over_a_limit_are_too_large() {
         .problem(413, "too_large");
     user.attachment("/a", &[0; 1_001]).await.problem(413, "too_large");
     assert_eq!(holdings(&test).await, before);
-    let scratch = std::fs::read_dir(test.files.path().join("scratch")).unwrap().count();
-    assert_eq!(scratch, 0, "nothing is left of what was received");
+    assert!(scratch(test.files.path()).is_empty(), "nothing is left of what was received");
     user.attachment("/a", &[0; 1_000]).await.is(201);
     user.put("/api/v1/resources/x", line(19_000)).await.is(201);
     test.end().await;

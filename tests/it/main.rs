@@ -18,6 +18,7 @@ mod properties;
 mod records;
 mod rights;
 mod roles;
+mod secrets;
 mod sessions;
 mod support;
 mod thin;

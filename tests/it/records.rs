@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Environment, User, load_retail};
 
 /// A test environment with the sample catalogue, an empty production, and the target between them.
@@ -268,4 +269,36 @@ async fn what_is_past_its_time_goes_and_what_a_record_says_stays() {
     drop(connection);
     here.until(async || user.send(head()).await.status == 404).await;
     here.end().await;
+}
+
+#[tokio::test]
+async fn a_target_that_was_told_to_write_has_the_last_word_on_a_cancel() {
+    let (test, production, _) = pair("jobs.concurrency = 1").await;
+    let (from, to) = (test.admin(), production.admin());
+    let proxy = Proxy::before(production.server.address).await;
+    let body = json!({"name": "cut", "url": proxy.url(), "token": to.token});
+    let target = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    // Nobody gets at the catalogue of the target: the import waits there after it was told to write.
+    let mut holder = production.sql().await;
+    let mut held = sqlx::Connection::begin(&mut holder).await.unwrap();
+    sqlx::query("lock table resources in exclusive mode").execute(&mut *held).await.unwrap();
+    let record =
+        from.post("/api/v1/migrations", json!({"target_id": target, "selection": {"all": true}})).await.is(202);
+    from.wait_for(id(&record), |record| record["phase"] == "applying").await;
+    let cancel = format!("/api/v1/records/{}/cancel", id(&record));
+    // It cannot be asked, so nobody says that it is cancelled.
+    proxy.once(Fault::Answer(
+        "POST /api/v1/records/",
+        "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    ));
+    from.post(&cancel, json!({})).await.problem(503, "target_unreachable");
+    assert_eq!(from.get(&format!("/api/v1/records/{}", id(&record))).await.is(200)["status"], "running");
+    from.post(&cancel, json!({})).await.is(200);
+    held.rollback().await.unwrap();
+    drop(holder);
+    let ended = from.ended(id(&record)).await;
+    assert_eq!(ended["status"], "cancelled");
+    assert_eq!(to.ended(ended["remote_record_id"].as_str().unwrap()).await["status"], "cancelled");
+    assert!(to.catalogue().await.is_empty());
+    end([test, production]).await;
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::package::{entries, lines};
+use crate::support::proxy::{Fault, Proxy};
 use crate::support::{Environment, User, comparable, load_retail};
 
 /// A test environment with the sample catalogue, an empty production, and the target between them.
@@ -243,6 +244,62 @@ async fn what_a_domain_lacks_is_told_of_that_domain_alone() {
     ] {
         lacking(&to, body.to_owned()).await.problem(422, code);
     }
+    test.end().await;
+    production.end().await;
+}
+
+#[tokio::test]
+async fn attachment_bytes_that_moved_in_the_target_after_they_were_left_out_are_sent_after_all() {
+    let (test, production, target) = pair().await;
+    let (from, to) = (test.admin(), production.admin());
+    from.attachment("/files/new.bin", b"mine").await;
+    from.resource("with_file", "card", "With file", "/Files", json!({"images": ["/files/new.bin"]})).await;
+    migrate(&from, &target, json!({})).await;
+    // The definition is to be sent, its bytes are not: the target has them.
+    from.resource("with_file", "card", "With another name", "/Files", json!({"images": ["/files/new.bin"]})).await;
+    let proxy = Proxy::before(production.server.address).await;
+    let body = json!({"name": "slow", "url": proxy.url(), "token": to.token});
+    let slow = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    let import = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    proxy.once(Fault::Answer("POST /api/v1/imports ", import));
+    let body = json!({"target_id": slow, "selection": {"all": true}});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    test.until(async || proxy.done() == 1).await;
+    to.attachment("/files/new.bin", b"edited in production").await;
+    let record = from.ended(record["id"].as_str().unwrap()).await;
+    assert_eq!(record["status"], "succeeded", "{record}");
+    assert_eq!(to.get("/api/v1/attachments/files/new.bin").await.bytes, b"mine");
+    let (here, there) = catalogues(&from, &to).await;
+    assert_eq!(here, there);
+    test.end().await;
+    production.end().await;
+}
+
+#[tokio::test]
+async fn whole_contents_are_sent_once_however_often_that_is_interrupted() {
+    let (test, production, target) = pair().await;
+    let (from, to) = (test.admin(), production.admin());
+    migrate(&from, &target, json!({})).await;
+    let proxy = Proxy::before(production.server.address).await;
+    let body = json!({"name": "cut", "url": proxy.url(), "token": to.token});
+    let cut = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    let body = json!({"target_id": cut, "selection": {"all": true}, "confirm": true});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let id = record["id"].as_str().unwrap();
+    from.wait(id, |status| status == "awaiting_confirmation").await;
+    to.put(
+        "/api/v1/resources/gp_region",
+        json!({"type": "global_parameter", "name": "Moved", "directory": "/", "definition": {}}),
+    )
+    .await
+    .is(200);
+    // The answer to the package that replaces the thin one is lost: the request comes again.
+    proxy.once(Fault::LoseAnswer("PUT /api/v1/imports/"));
+    from.post(&format!("/api/v1/migrations/{id}/confirm"), json!({})).await.is(202);
+    let record = from.ended(id).await;
+    assert_eq!((&record["status"], proxy.done()), (&json!("succeeded"), 1), "{record}");
+    let (here, there) = catalogues(&from, &to).await;
+    assert_eq!(here, there);
     test.end().await;
     production.end().await;
 }

@@ -61,6 +61,8 @@ pub enum Contents {
     /// In the package.
     #[default]
     Sent,
+    /// In the package, but for attachment bytes that were left out and are not here any more.
+    Partial,
     /// Left out, as the target has them: the entry was read from there.
     Left,
     /// Left out, and the target does not have them; the entry holds what the index says.
@@ -68,9 +70,14 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// They are in the package.
+    /// All of them are in the package, or here.
     pub fn are_sent(&self) -> bool {
         *self == Self::Sent
+    }
+
+    /// The definition is in the package.
+    pub fn are_in_package(&self) -> bool {
+        matches!(self, Self::Sent | Self::Partial)
     }
 }
 

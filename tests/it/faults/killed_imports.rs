@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::invariants::{editions, hashes, hashes_of, invariants, start};
-use crate::support::User;
 use crate::support::gate::Gate;
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Proxy};
+use crate::support::{User, scratch};
 
 /// Waits until a record is in a phase; the phase may also be over already.
 async fn in_phase(process: &Process, id: &str, phase: &str) {
@@ -121,13 +121,9 @@ async fn a_server_killed_while_it_receives_a_package_keeps_none_of_it() {
     proxy.once(Fault::SwallowAfter("POST /api/v1/imports", half));
     let request = through.request(reqwest::Method::POST, "/api/v1/imports").header("content-type", "application/zip");
     let sending = tokio::spawn(request.body(package.clone()).send());
-    let scratch = target.files.path().join("scratch");
-    let received = || {
-        // Each server works in a folder of its own.
-        let folders = std::fs::read_dir(&scratch).into_iter().flatten().map(|folder| folder.unwrap().path());
-        let files = folders.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
-        files.map(|file| file.unwrap().metadata().map_or(0, |file| file.len())).sum::<u64>()
-    };
+    let folder = target.files.clone();
+    let received =
+        || scratch(folder.path()).iter().map(|file| file.metadata().map_or(0, |file| file.len())).sum::<u64>();
     while proxy.sent() < half || received() == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }

@@ -170,11 +170,16 @@ impl User {
         self.send(self.request(Method::PUT, &format!("/api/v1/attachments{path}")).body(bytes.to_vec())).await
     }
 
-    /// Waits until a record has one of some states. Asks again and again, for there is nothing to wait on.
+    /// Waits until a record has one of some states.
     pub async fn wait(&self, id: &str, wanted: impl Fn(&str) -> bool) -> Value {
+        self.wait_for(id, |record| wanted(record["status"].as_str().unwrap())).await
+    }
+
+    /// Waits until a record is as wanted. Asks again and again, for there is nothing to wait on.
+    pub async fn wait_for(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..6_000 {
             let record = self.get(&format!("/api/v1/records/{id}")).await.is(200);
-            if wanted(record["status"].as_str().unwrap()) {
+            if wanted(&record) {
                 return record;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -302,6 +307,14 @@ impl Answer {
         assert!(!body["detail"].as_str().unwrap().is_empty());
         body
     }
+}
+
+/// What servers are working on in an environment's folder; each has a folder of its own, with a lock.
+pub fn scratch(files: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let inside =
+        |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path());
+    let all = inside(files.join("scratch")).flat_map(inside);
+    all.filter(|file| file.file_name().unwrap() != "lock").collect()
 }
 
 /// The sample catalogue of `examples/retail`, loaded into an environment.

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
-use super::{Environment, User, comparable};
+use super::{Environment, User, comparable, scratch};
 
 /// The entries of a package, unpacked.
 pub fn entries(package: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -274,13 +274,13 @@ pub async fn assert_nothing_left(environment: &Environment, what: &str) {
     };
     // A file may go just after the record's end.
     for _ in 0..100 {
-        if files("store/packages").is_empty() && files("scratch").is_empty() {
+        if files("store/packages").is_empty() && scratch(environment.files.path()).is_empty() {
             break;
         }
         user.get("/healthz").await;
     }
     assert_eq!(files("store/packages"), Vec::<std::ffi::OsString>::new(), "{what}: the store keeps the package");
-    assert_eq!(files("scratch"), Vec::<std::ffi::OsString>::new(), "{what}");
+    assert_eq!(scratch(environment.files.path()), Vec::<std::path::PathBuf>::new(), "{what}");
 }
 
 /// Every case is refused with its code (or one of several, `a|b`), and nothing is left.

@@ -1,0 +1,1 @@
+//! Migrations that carry secrets.
