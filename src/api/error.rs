@@ -151,6 +151,7 @@ impl From<DbError> for ApiError {
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
+                "roles_unique_name" => Self::conflict("A role of this name exists already."),
                 "grants_unique_directory" => {
                     Self::conflict("The user has a grant on this directory already. Delete it to give another.")
                 }

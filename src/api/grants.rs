@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use crate::wire::List;
 use crate::wire::user::{Access, Grant, NewGrant};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
@@ -62,6 +64,8 @@ pub async fn create(
     let access = new.access.as_str();
     let made = grants::insert(&mut transaction, caller.domain_id(), new.user_id, &directory, access).await?;
     let made = made.ok_or_else(|| ApiError::field("user_id", "names no user of this domain"))?;
+    let details = json!({"username": made.username, "directory": made.directory, "access": made.access});
+    note(&mut transaction, &caller, "grant.create", ("grant", made.id), details).await?;
     let created = once.created(&mut transaction, line(made)).await?;
     transaction.commit().await?;
     Ok(created)
@@ -71,8 +75,13 @@ pub async fn create(
 #[utoipa::path(delete, path = "/api/v1/grants/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    let done = grants::delete(&mut connection, caller.domain_id(), id).await?;
-    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("grant")) }
+    let mut transaction = connection.begin().await?;
+    if !grants::delete(&mut transaction, caller.domain_id(), id).await? {
+        return Err(ApiError::not_found("grant"));
+    }
+    note(&mut transaction, &caller, "grant.delete", ("grant", id), json!({})).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn line(row: db::grants::Grant) -> Grant {

@@ -24,6 +24,7 @@ mod record_actions;
 mod records;
 mod resource_writes;
 mod resources;
+mod roles;
 mod selections;
 mod session;
 mod targets;
@@ -113,6 +114,8 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(users::change, users::delete)),
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
+        may(P::DomainManage, routes!(roles::list, roles::create)),
+        may(P::DomainManage, routes!(roles::delete)),
         may(P::DomainManage, routes!(grants::list, grants::create)),
         may(P::DomainManage, routes!(grants::delete)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),

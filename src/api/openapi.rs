@@ -58,6 +58,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "records", description = "What became of exports, imports and migrations"),
         (name = "session", description = "Who is asking"),
         (name = "users", description = "Users of a domain and their tokens"),
+        (name = "roles", description = "What users may do: built-in roles and those of a domain"),
         (name = "grants", description = "Directories that are open to users beside their own resources"),
         (name = "trusted-sources", description = "Environments whose packages are verified by their key"),
         (name = "domains", description = "The tenants of the environment"),

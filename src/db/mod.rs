@@ -23,6 +23,7 @@ pub mod passphrases;
 pub mod record_items;
 pub mod records;
 pub mod resources;
+pub mod roles;
 pub mod sessions;
 pub mod staging;
 pub mod targets;

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::domain::permission::DEFAULT_DOMAIN;
+
 use super::{DbError, sessions};
 
 /// A user.
@@ -190,7 +192,20 @@ pub async fn update(
     Ok(done)
 }
 
-/// Removes a user and his tokens; false: no such user in the domain.
+/// The administrators of the domain that manages the environment, held as they are until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn lock_root_administrators(connection: &mut PgConnection) -> Result<Vec<Uuid>, DbError> {
+    let found = sqlx::query_scalar!(
+        "select u.id from users u join domains d on d.id = u.domain_id
+         where d.name = $1 and u.role = 'admin' order by u.id for update of u",
+        DEFAULT_DOMAIN
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Removes a user with his tokens, sessions and grants; false: no such user in the domain.
 ///
 /// # Errors
 /// The database fails.

@@ -28,7 +28,7 @@ pub struct NewUser {
     /// For the page; a user without one has tokens only.
     #[serde(default)]
     pub password: Option<String>,
-    /// admin, developer, operator, viewer.
+    /// admin, developer, operator, viewer, or a role of the domain.
     pub role: String,
     /// Another domain: environment administrators alone.
     #[serde(default)]
@@ -151,4 +151,24 @@ pub struct NewGrant {
     pub directory: String,
     /// Reading alone, or writing too.
     pub access: Access,
+}
+
+/// What its users may do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Role {
+    /// Unique in the domain.
+    pub name: String,
+    /// What it holds.
+    pub permissions: Vec<String>,
+    /// Every domain has it as it is.
+    pub built_in: bool,
+}
+
+/// A role to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewRole {
+    /// Unique in the domain, by the rule of IDs.
+    pub name: String,
+    /// What it holds.
+    pub permissions: Vec<String>,
 }

@@ -18,6 +18,8 @@ mod online;
 mod openapi;
 mod properties;
 mod records;
+mod rights;
+mod roles;
 mod secrets;
 mod sessions;
 mod support;
