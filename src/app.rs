@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, ConfigError};
 use crate::db::environment::{Identity, identity, keep_identity};
 use crate::db::targets::Target;
-use crate::db::{self, DbError, PgPool};
+use crate::db::{self, Acquire, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
@@ -201,9 +201,12 @@ async fn own_identity(
             public_key: Signer25519::from_seed(&signing).public_key(),
             sealing_key: secrets::sealing_key(&sealing),
         };
-        keep_identity(connection, &new).await?;
-        let details = serde_json::json!({"public_key": new.public_key, "sealing_key": new.sealing_key});
-        note(connection, None, "keys.create", ("environment", &new.id), details).await?;
+        let mut transaction = connection.begin().await.map_err(DbError::from)?;
+        if keep_identity(&mut transaction, &new).await? {
+            let details = serde_json::json!({"public_key": new.public_key, "sealing_key": new.sealing_key});
+            note(&mut transaction, None, "keys.create", ("environment", &new.id), details).await?;
+        }
+        transaction.commit().await.map_err(DbError::from)?;
     }
     let found = identity(connection).await?.ok_or(DbError::Corrupt("identity"))?;
     sealer.open("key_check", &found.key_check)?;
@@ -229,6 +232,8 @@ async fn note(
 /// The user `admin` of domain `default`, with the configured token and password.
 async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Result<(), StartError> {
     let domain = db::domains::by_name(connection, DEFAULT_DOMAIN).await?.ok_or(DbError::Corrupt("domain"))?;
+    let mut transaction = connection.begin().await.map_err(DbError::from)?;
+    let connection = &mut *transaction;
     let admin = db::users::ensure_admin(connection, domain.id).await?;
     let token = config.security.admin_token.as_ref().map(|token| secrets::token_hash(token.expose_secret()));
     if db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await? {
@@ -244,5 +249,6 @@ async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Res
             db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
         }
     }
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(())
 }

@@ -35,12 +35,12 @@ pub async fn identity(connection: &mut PgConnection) -> Result<Option<Identity>,
     Ok(found.fetch_optional(connection).await?)
 }
 
-/// Keeps a new identity, unless another replica was first.
+/// Keeps a new identity, unless another replica was first; whether it was kept.
 ///
 /// # Errors
 /// The database fails.
-pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<(), DbError> {
-    sqlx::query!(
+pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<bool, DbError> {
+    let done = sqlx::query!(
         "insert into environment (id, key_check, signing_seed, sealing_seed, public_key, sealing_key)
          values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
         new.id,
@@ -49,10 +49,8 @@ pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Res
         new.sealing_seed,
         new.public_key,
         new.sealing_key
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    );
+    Ok(done.execute(connection).await?.rows_affected() > 0)
 }
 
 /// The digests of the type files that hashes and references were derived with.

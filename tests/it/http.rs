@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use reqwest::{Body, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -181,4 +181,20 @@ async fn every_answer_tells_browsers_to_make_no_page_of_it() {
         assert!(!headers.contains_key("strict-transport-security"), "{path}: there is no TLS");
     }
     test.end().await;
+}
+
+#[tokio::test]
+async fn a_proxy_is_believed_only_where_it_is_trusted() {
+    let plain = Environment::start("test").await;
+    let behind = Environment::configured("test", "server.trusted_proxies = [\"127.0.0.1\"]").await;
+    for (environment, expected) in [(&plain, "127.0.0.1"), (&behind, "198.51.100.7")] {
+        let user = environment.admin();
+        let body = json!({"name": "from-afar"});
+        let request = user.request(Method::POST, "/api/v1/domains").header("x-forwarded-for", "6.6.6.6, 198.51.100.7");
+        user.send(request.json(&body)).await.is(201);
+        let told = user.get("/api/v1/audit?action=domain").await.is(200);
+        assert_eq!(told["items"][0]["address"], expected);
+    }
+    plain.end().await;
+    behind.end().await;
 }
