@@ -18,6 +18,7 @@ use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
 use crate::remote::{Allowed, Remote, RemoteError};
+use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
 
@@ -169,7 +170,7 @@ fn secret_key(config: &Config) -> Result<String, StartError> {
     if let Some(key) = &config.security.secret_key {
         return Ok(key.expose_secret().to_owned());
     }
-    let path = config.storage.dir.join("secret.key");
+    let path = config.secret_key_file();
     let failed = |error| StartError::Io(path.display().to_string(), error);
     std::fs::create_dir_all(&config.storage.dir).map_err(failed)?;
     let mut options = std::fs::OpenOptions::new();
@@ -195,7 +196,7 @@ async fn own_identity(
         let (signing, sealing) = (secrets::random::<32>()?, secrets::random::<32>()?);
         let new = Identity {
             id: Uuid::new_v4().to_string(),
-            key_check: sealer.seal("key_check", b"ferry")?,
+            key_check: sealer.seal("key_check", KEY_CHECK)?,
             signing_seed: sealer.seal("signing_seed", signing.as_ref())?,
             sealing_seed: sealer.seal("sealing_seed", sealing.as_ref())?,
             public_key: Signer25519::from_seed(&signing).public_key(),

@@ -269,6 +269,11 @@ impl Config {
         }
     }
 
+    /// Where the secret key rests that is made where none is configured.
+    pub fn secret_key_file(&self) -> PathBuf {
+        self.storage.dir.join("secret.key")
+    }
+
     /// Where package and attachment bytes rest.
     pub fn store_root(&self) -> PathBuf {
         match self.storage.url.as_deref().and_then(|url| url.strip_prefix("file://")) {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::domain::resource::Hash;
 
 pub mod envelope;
+pub mod rotation;
 
 /// What can go wrong with keys.
 #[derive(Debug, thiserror::Error)]

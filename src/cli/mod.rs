@@ -2,6 +2,7 @@
 
 mod demo;
 mod health;
+mod keys;
 mod serve;
 mod token;
 
@@ -36,6 +37,11 @@ enum Command {
     },
     /// Print the API's OpenAPI document.
     Openapi,
+    /// The secret key of an environment.
+    Keys {
+        #[command(subcommand)]
+        command: keys::Command,
+    },
     /// API tokens.
     Token {
         #[command(subcommand)]
@@ -67,6 +73,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             say(&crate::api::document());
             Ok(())
         }
+        Command::Keys { command } => keys::run(command).await,
         Command::Token { command } => token::run(command).await,
     }
 }

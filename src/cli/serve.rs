@@ -16,21 +16,24 @@ use super::say;
 pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
     telemetry::log("info,sqlx=warn");
     let config = Config::load(config.as_deref())?;
-    let embedded = match &config.database.url {
-        Some(_) => None,
-        None => Some(embedded(&config).await?),
-    };
-    let url = match (&config.database.url, &embedded) {
-        (Some(url), _) => url.expose_secret().to_owned(),
-        (None, Some(postgres)) => postgres.url("ferry"),
-        (None, None) => anyhow::bail!("no database"),
-    };
+    let (url, embedded) = database(&config).await?;
     let server = Server::start(config, &url).await?;
     say(&format!("listening on {}://{}", server.scheme(), server.address));
     stopped().await?;
     server.stop().await;
     drop(embedded);
     Ok(())
+}
+
+/// The address of the database, and what serves it if that is us.
+pub(super) async fn database(config: &Config) -> anyhow::Result<(String, Option<Postgres>)> {
+    match &config.database.url {
+        Some(url) => Ok((url.expose_secret().to_owned(), None)),
+        None => {
+            let postgres = embedded(config).await?;
+            Ok((postgres.url("ferry"), Some(postgres)))
+        }
+    }
 }
 
 /// A Postgres of our own under `storage.dir`, with the database in it.

@@ -24,6 +24,7 @@ pub mod record_items;
 pub mod records;
 pub mod resources;
 pub mod roles;
+pub mod rotation;
 pub mod sessions;
 pub mod staging;
 pub mod targets;
@@ -37,6 +38,9 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
+
+/// What every connection of a server calls itself.
+const APPLICATION: &str = "ferry";
 
 /// What can go wrong in the database.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +161,7 @@ pub fn with_database(url: &str, name: &str) -> Result<String, DbError> {
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, DbError> {
-    Ok(PgConnectOptions::from_str(url)?.application_name("ferry").options([("timezone", "UTC")]))
+    Ok(PgConnectOptions::from_str(url)?.application_name(APPLICATION).options([("timezone", "UTC")]))
 }
 
 /// Whether the database answers.

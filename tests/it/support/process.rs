@@ -21,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Process {
     name: String,
     more: String,
+    /// What it logs, if not the usual.
+    log: Option<&'static str>,
     port: u16,
     child: Option<Child>,
     pub database: String,
@@ -36,21 +38,39 @@ impl Process {
 
     /// The same, with more settings in TOML.
     pub async fn configured(name: &str, more: &str) -> Self {
+        Self::logging(name, more, None).await
+    }
+
+    /// The same, with more or less in its log.
+    pub async fn logging(name: &str, more: &str, log: Option<&'static str>) -> Self {
         let files = Arc::new(tempfile::tempdir().unwrap());
         let (name, more) = (name.to_owned(), more.to_owned());
         let mut process =
-            Self { name, more, port: free_port(), child: None, database: cluster::new_database().await, files };
+            Self { name, more, log, port: free_port(), child: None, database: cluster::new_database().await, files };
         process.restart().await;
         process
     }
 
     /// Another server on the same database and files.
     pub async fn replica(&self) -> Self {
-        let (name, more) = (self.name.clone(), self.more.clone());
+        let (name, more, log) = (self.name.clone(), self.more.clone(), self.log);
         let (database, files) = (self.database.clone(), self.files.clone());
-        let mut replica = Self { name, more, port: free_port(), child: None, database, files };
+        let mut replica = Self { name, more, log, port: free_port(), child: None, database, files };
         replica.restart().await;
         replica
+    }
+
+    /// Other settings from its next start on, in TOML; those of the file change at once.
+    pub fn set_more(&mut self, more: &str) {
+        let settings = std::fs::read_to_string(self.config()).unwrap();
+        let kept = settings.strip_suffix(self.more.as_str()).unwrap();
+        std::fs::write(self.config(), format!("{kept}{more}")).unwrap();
+        self.more = more.to_owned();
+    }
+
+    /// The file of its settings.
+    pub fn config(&self) -> PathBuf {
+        self.files.path().join(format!("{}.toml", self.port))
     }
 
     /// Starts it again on its port, once it was killed or has ended.
@@ -74,13 +94,18 @@ impl Process {
             json!(ADMIN),
             self.more,
         );
-        let config = self.files.path().join(format!("{}.toml", self.port));
+        let config = self.config();
         std::fs::write(&config, settings).unwrap();
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         // It must not outlive the tests, however these end.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_ferry"), "serve", "--config"]).arg(config);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .env_clear()
+            .envs(self.log.map(|log| ("RUST_LOG", log)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         self.child = Some(command.spawn().unwrap());
     }
 
@@ -128,6 +153,11 @@ impl Process {
     /// Asks it to end (SIGTERM) and waits for that.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
         let (mut child, began) = (self.child.take().unwrap(), Instant::now());
         loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -136,7 +166,7 @@ impl Process {
             if began.elapsed() > LIMIT {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("it does not end when it is told to");
+                panic!("it does not end when it should");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
