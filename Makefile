@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench sqlx openapi
+.PHONY: help install tools demo test check deny bench sqlx openapi
 # Queries are checked against .sqlx, so that building needs no database.
 export SQLX_OFFLINE ?= true
 
@@ -9,21 +9,28 @@ help: ## List the targets
 install: ## Install what is missing on a Debian-like machine
 	@scripts/install
 
+tools: install
+	@scripts/install tools
+
 demo: install ## Two environments and a real migration between them (ARGS=--once ends there)
 	@echo "Building (the first time takes some minutes)"
 	@cargo build --quiet --bin ferry
 	@target/debug/ferry demo $(ARGS)
 
-test: install check ## Everything that must hold: format, lints, generated files, tests
+test: tools check ## Everything that must hold: format, lints, dependencies, generated files, tests
 	cargo test
 
-check: ## Format, lints, and that .sqlx and docs/openapi.json are what the code says
+check: deny ## Format, lints, dependencies, and that .sqlx and docs/openapi.json are what the code says
 	cargo fmt --check
 	@rm -rf target/sqlx && mkdir -p target/sqlx && touch src/lib.rs
 	SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$(CURDIR)/target/sqlx scripts/with-postgres cargo clippy --all-targets -- -D warnings
 	@diff -r .sqlx target/sqlx || { echo ".sqlx is not what the queries say: run make sqlx and commit it"; exit 1; }
 	@cargo build --quiet --bin ferry --tests
 	@target/debug/ferry openapi | diff docs/openapi.json - >/dev/null || { echo "docs/openapi.json is not what the code says: run make openapi and commit it"; exit 1; }
+
+deny: ## Licences, sources and crates that may be in the tree (deny.toml)
+	@PATH="$(CURDIR)/target/tools/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: scripts/install tools builds it (some minutes, once)" >&2; exit 1; }; \
+	cargo-deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 
 sqlx: ## Write .sqlx anew after a query or a migration changed
 	@rm -rf .sqlx && mkdir .sqlx && touch src/lib.rs

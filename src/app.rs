@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, ConfigError};
 use crate::db::environment::{Identity, identity, keep_identity};
 use crate::db::targets::Target;
-use crate::db::{self, DbError, PgPool};
+use crate::db::{self, Acquire, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
@@ -40,6 +40,9 @@ pub enum StartError {
     /// A key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     /// A file or an address.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
@@ -199,7 +202,12 @@ async fn own_identity(
             public_key: Signer25519::from_seed(&signing).public_key(),
             sealing_key: secrets::sealing_key(&sealing),
         };
-        keep_identity(connection, &new).await?;
+        let mut transaction = connection.begin().await.map_err(DbError::from)?;
+        if keep_identity(&mut transaction, &new).await? {
+            let details = serde_json::json!({"public_key": new.public_key, "sealing_key": new.sealing_key});
+            note(&mut transaction, None, "keys.create", ("environment", &new.id), details).await?;
+        }
+        transaction.commit().await.map_err(DbError::from)?;
     }
     let found = identity(connection).await?.ok_or(DbError::Corrupt("identity"))?;
     sealer.open("key_check", &found.key_check)?;
@@ -209,15 +217,39 @@ async fn own_identity(
     Ok((found, signer))
 }
 
+/// Says in the audit what the server does by itself.
+async fn note(
+    connection: &mut db::PgConnection,
+    domain_id: Option<i32>,
+    action: &str,
+    object: (&str, &str),
+    details: serde_json::Value,
+) -> Result<(), DbError> {
+    let token = Some("server");
+    let entry = db::audit::Entry { domain_id, username: None, token, action, object, details, address: None };
+    db::audit::insert(connection, &entry).await
+}
+
 /// The user `admin` of domain `default`, with the configured token and password.
 async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Result<(), StartError> {
     let domain = db::domains::by_name(connection, DEFAULT_DOMAIN).await?.ok_or(DbError::Corrupt("domain"))?;
+    let mut transaction = connection.begin().await.map_err(DbError::from)?;
+    let connection = &mut *transaction;
     let admin = db::users::ensure_admin(connection, domain.id).await?;
     let token = config.security.admin_token.as_ref().map(|token| secrets::token_hash(token.expose_secret()));
-    db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await?;
-    if let Some(password) = &config.security.admin_password {
-        let hash = secrets::password_hash(password.expose_secret())?;
-        db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
+    if db::users::configure_token(connection, admin, token.as_ref().map(|hash| &hash.0[..])).await? {
+        let (action, id) = (if token.is_some() { "token.configure" } else { "token.revoke" }, admin.to_string());
+        note(connection, Some(domain.id), action, ("user", &id), serde_json::json!({"user": "admin"})).await?;
     }
+    if let Some(password) = &config.security.admin_password {
+        // Set anew only when it is another one, for that ends his sessions.
+        let kept = db::sessions::account(connection, DEFAULT_DOMAIN, "admin").await?;
+        let kept = kept.and_then(|account| account.password_hash);
+        if !secrets::password_fits(password.expose_secret(), kept.as_deref()) {
+            let hash = secrets::password_hash(password.expose_secret())?;
+            db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
+        }
+    }
+    transaction.commit().await.map_err(DbError::from)?;
     Ok(())
 }

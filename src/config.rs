@@ -1,5 +1,6 @@
 //! Typed settings: defaults, then the file, then `FERRY__SECTION__KEY`; checked on load.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use config::{Config as Source, Environment as Variables, File, FileFormat};
@@ -72,9 +73,22 @@ impl EnvironmentKind {
 pub struct ServerConfig {
     /// Address and port; port 0: any.
     pub listen: String,
-    /// How others reach it; absent: `http://` and the address.
+    /// How others reach it; absent: `http://` or `https://` and the address.
     #[serde(default)]
     pub public_url: Option<String>,
+    /// PEM file of the certificate and its chain; with `tls_key`, TLS is spoken and nothing else.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+    /// A connection that sends no complete request head within this time is closed.
+    pub head_seconds: u32,
+    /// A body of which nothing arrives within this time is given up.
+    pub idle_seconds: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpAddr>,
     /// Adds resource types or replaces them.
     #[serde(default)]
     pub resource_types_dir: Option<PathBuf>,
@@ -193,7 +207,8 @@ impl Config {
             .separator("__")
             .try_parsing(true)
             .list_separator(",")
-            .with_list_parse_key("security.allowed_targets");
+            .with_list_parse_key("security.allowed_targets")
+            .with_list_parse_key("server.trusted_proxies");
         let source = builder.add_source(variables).build().map_err(|error| ConfigError(error.to_string()))?;
         let mut config: Self = source.try_deserialize().map_err(|error| ConfigError(error.to_string()))?;
         // What reads as a number would be taken as one: `007` must not become `7`.
@@ -238,6 +253,12 @@ impl Config {
         }
         if self.database.url.as_ref().is_some_and(|url| url.expose_secret().trim().is_empty()) {
             return refuse("database.url must not be empty; leave it out for an embedded Postgres");
+        }
+        if self.server.tls_cert.is_some() != self.server.tls_key.is_some() {
+            return refuse("server.tls_cert and server.tls_key must be given together, or neither");
+        }
+        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 {
+            return refuse("server.head_seconds and server.idle_seconds must be at least 1");
         }
         if self.retention.every_seconds == 0 {
             return refuse("retention.every_seconds must be at least 1");

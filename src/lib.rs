@@ -16,4 +16,5 @@ pub mod secrets;
 pub mod server;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod wire;

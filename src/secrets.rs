@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::domain::resource::Hash;
@@ -133,9 +133,15 @@ pub fn verify(public_key: &str, message: &[u8], signature: &str) -> bool {
     let checked = || {
         let key: [u8; 32] = BASE64.decode(public_key).ok()?.try_into().ok()?;
         let signature = Signature::from_slice(&BASE64.decode(signature).ok()?).ok()?;
-        VerifyingKey::from_bytes(&key).ok()?.verify(message, &signature).ok()
+        VerifyingKey::from_bytes(&key).ok()?.verify_strict(message, &signature).ok()
     };
     checked().is_some()
+}
+
+/// An ed25519 public key (32 bytes in base64) as keys are compared; `None`: it is none that signs anything.
+pub fn public_key(text: &str) -> Option<String> {
+    let bytes: [u8; 32] = BASE64.decode(text.trim()).ok()?.try_into().ok()?;
+    VerifyingKey::from_bytes(&bytes).ok().filter(|key| !key.is_weak()).map(|_| BASE64.encode(bytes))
 }
 
 /// The public half (X25519, base64) of a sealing seed.
@@ -171,6 +177,16 @@ pub fn password_matches(password: &str, kept: &str) -> bool {
     PasswordHash::new(kept).is_ok_and(|kept| Argon2::default().verify_password(password.as_bytes(), &kept).is_ok())
 }
 
+/// Stands in for a password that is not kept: made like the others, and of no password.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The same, taking as long where none is kept, so that nobody learns from the time whether one is.
+pub fn password_fits(password: &str, kept: Option<&str>) -> bool {
+    let fits = password_matches(password, kept.unwrap_or(NOBODY));
+    fits && kept.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +211,10 @@ mod tests {
         let kept = password_hash("correct horse").unwrap();
         assert!(password_matches("correct horse", &kept));
         assert!(!password_matches("wrong", &kept));
+        assert!(password_fits("correct horse", Some(&kept)) && !password_fits("correct horse", None));
+        let costs = |kept: &str| kept.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(costs(&kept), costs(NOBODY), "nobody costs as much as somebody");
+        assert!(PasswordHash::new(NOBODY).is_ok());
         let token = new_token().unwrap();
         assert_eq!(token.len(), 6 + 64 + 8);
     }

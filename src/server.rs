@@ -1,5 +1,8 @@
 //! Builds the app, mounts the API and the pages, starts the runner, shuts down gracefully.
 
+mod connections;
+mod tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,8 @@ use tracing::info;
 use crate::app::{App, StartError};
 use crate::config::Config;
 use crate::{api, jobs, page};
+
+use connections::Connections;
 
 /// How long requests in flight may take to end once the server stops.
 const GRACE: Duration = Duration::from_secs(20);
@@ -37,20 +42,20 @@ impl Server {
     /// Why it does not start.
     pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
         let listen = config.server.listen.clone();
+        let tls = tls::acceptor(&config.server)?;
         let app = Arc::new(App::start(config, database_url).await?);
         jobs::rederive::run(&app).await?;
         let failed = |error| StartError::Io(format!("server.listen {listen}"), error);
         let listener = TcpListener::bind(&listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stopped = app.stopping.subscribe();
-        let mut until = stopped.clone();
-        let serve = axum::serve(listener, layered(api::router(app.clone()).merge(page::router())).into_make_service())
-            .with_graceful_shutdown(async move {
-                let _ = until.wait_for(|stopped| *stopped).await;
-            });
-        let serve = tokio::spawn(async move {
-            let _ = serve.await;
-        });
+        let connections = Connections {
+            router: layered(api::router(app.clone()).merge(page::router()), tls.is_some()),
+            tls,
+            head: Duration::from_secs(app.config.server.head_seconds.into()),
+            stopped: stopped.clone(),
+        };
+        let serve = tokio::spawn(connections.serve(listener));
         let cleaner = tokio::spawn(jobs::clean::run(app.clone(), stopped.clone()));
         let runner = tokio::spawn(jobs::runner::run(app.clone(), jobs::kinds(), stopped));
         info!(%address, environment = app.config.environment.name, "the server answers");
@@ -59,7 +64,12 @@ impl Server {
 
     /// The address for people and other environments.
     pub fn url(&self) -> String {
-        self.app.config.server.public_url.clone().unwrap_or_else(|| format!("http://{}", self.address))
+        self.app.config.server.public_url.clone().unwrap_or_else(|| format!("{}://{}", self.scheme(), self.address))
+    }
+
+    /// `https` where it has a certificate.
+    pub fn scheme(&self) -> &'static str {
+        if self.app.config.server.tls_cert.is_some() { "https" } else { "http" }
     }
 
     /// Takes no more work, hands back what runs, ends requests in flight.
@@ -74,20 +84,28 @@ impl Server {
     }
 }
 
+/// Browsers are to take no answer for a page of ours that does not say so itself.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+];
+
 /// What every request goes through.
-fn layered(router: Router) -> Router {
+fn layered(router: Router, tls: bool) -> Router {
     let id = HeaderName::from_static("x-request-id");
     let span = |request: &Request<_>| {
         let id = request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
         tracing::info_span!("request", method = %request.method(), path = request.uri().path(), id)
     };
+    let strict = tls.then_some((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    let mut router = router.layer(CatchPanicLayer::custom(api::on_panic));
+    for (name, value) in HEADERS.into_iter().chain(strict) {
+        router = router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)));
+    }
     router
-        .layer(CatchPanicLayer::custom(api::on_panic))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))

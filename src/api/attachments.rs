@@ -18,7 +18,9 @@ use crate::domain::resource::{Hash, parse_attachment_path};
 use crate::store::{StoreError, attachment_key};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
+use super::bounds::broken;
 use super::error::ApiError;
 use super::exports::is_known;
 use super::extract::Path;
@@ -63,9 +65,9 @@ pub async fn put(
     let mut transaction = connection.begin().await?;
     db::locks::hold_attachments(&mut transaction, caller.domain_id()).await?;
     if !caller.sees_all()
-        && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, caller.username()).await?
+        && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, &caller.sight).await?
     {
-        return Err(ApiError::forbidden("A resource that you may not read names this attachment."));
+        return Err(ApiError::forbidden("A resource that you may not write names this attachment."));
     }
     let new =
         db::attachments::by_paths(&mut transaction, caller.domain_id(), std::slice::from_ref(&path)).await?.is_empty();
@@ -74,6 +76,8 @@ pub async fn put(
     if !changed.is_empty() {
         db::attachments::refresh_hashes(&mut transaction, caller.domain_id(), &changed).await?;
     }
+    let details = serde_json::json!({"sha256": hash.hex(), "size": size});
+    note(&mut transaction, &caller, "attachment.write", ("attachment", &path), details).await?;
     transaction.commit().await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Written { path, sha256: hash.hex(), size })))
@@ -81,7 +85,7 @@ pub async fn put(
 
 /// A body in pieces.
 pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
-    body.into_data_stream().map_err(|_| ApiError::body("The body was cut off."))
+    body.into_data_stream().map_err(|error| broken(&error))
 }
 
 /// Streams pieces into a scratch file, up to a limit.
@@ -134,7 +138,7 @@ pub async fn show(
     let missing = || ApiError::not_found("attachment");
     let mut connection = app.pool.acquire().await?;
     if !caller.sees_all()
-        && !db::attachments::is_named_by(&mut connection, caller.domain_id(), &path, caller.username()).await?
+        && !db::attachments::is_named_by(&mut connection, caller.domain_id(), &path, &caller.sight).await?
     {
         return Err(missing());
     }

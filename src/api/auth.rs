@@ -1,4 +1,6 @@
-//! Who is asking, and whether the route is open to him.
+//! Who is asking, by a token or by the cookie of a session, and whether the route is open to him.
+
+use std::net::IpAddr;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -6,22 +8,27 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::db::users::{self, User};
-use crate::domain::permission::{Permission, of_role};
+use crate::db::callers::{self, Signed};
+use crate::db::users::User;
+use crate::domain::permission::{Permission, held};
+use crate::domain::resource::{Hash, ResourceId};
+use crate::domain::sight::Sight;
 use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
 use super::Shared;
+use super::client::ClientAddress;
 use super::error::ApiError;
+use super::session;
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// Nothing: it tells nobody anything.
     Nothing,
-    /// A valid token.
+    /// A valid token, or a session.
     Token,
-    /// A valid token with a permission.
+    /// The same, with a permission.
     Permission(Permission),
 }
 
@@ -32,9 +39,49 @@ pub struct Caller {
     pub user: User,
     /// What he may do with these credentials.
     pub permissions: Vec<Permission>,
+    /// What of his domain he may see.
+    pub sight: Sight,
+    /// By what he is known.
+    pub credentials: Credentials,
+    /// The name of the token that he gave, or `session`.
+    pub token: String,
+    /// Where he asks from.
+    pub address: Option<IpAddr>,
+}
+
+/// By what a caller is known: the hash of his token, or of the key of his session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// `Authorization: Bearer …`.
+    Token(Hash),
+    /// The cookie of the page.
+    Session(Hash),
 }
 
 impl Caller {
+    /// The user of some credentials, with what they are good for.
+    pub(super) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
+        let Signed { user, token, narrowed, sight } = signed;
+        let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
+        if let Some(narrowed) = narrowed {
+            permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
+        }
+        Self { user, permissions, sight, credentials, token, address }
+    }
+
+    /// Whoever has these credentials by now.
+    ///
+    /// # Errors
+    /// 401: they are not good any more.
+    pub(super) async fn by(app: &Shared, credentials: Credentials, address: Option<IpAddr>) -> Result<Self, ApiError> {
+        let mut connection = app.pool.acquire().await?;
+        let found = match credentials {
+            Credentials::Token(hash) => callers::by_token(&mut connection, &hash.0).await?,
+            Credentials::Session(hash) => callers::by_session(&mut connection, &hash.0).await?,
+        };
+        Ok(Self::of(found.ok_or_else(unauthorized)?, credentials, address))
+    }
+
     /// He may.
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.contains(&permission)
@@ -49,14 +96,32 @@ impl Caller {
         Err(ApiError::forbidden(format!("This needs the permission {}.", permission.as_str())))
     }
 
-    /// He sees every resource of his domain, not only his own.
+    /// He sees every resource of his domain, not only his own and those granted to him.
     pub fn sees_all(&self) -> bool {
-        !matches!(self.user.role.as_str(), "developer" | "viewer")
+        self.sight.all
     }
 
-    /// He may read a resource of this owner.
-    pub fn may_read(&self, owner: &str) -> bool {
-        self.sees_all() || owner == self.user.username
+    /// He sees every record of his domain, not only his own: its items tell of resources, so these credentials
+    /// must be good for reading those.
+    pub fn sees_all_records(&self) -> bool {
+        self.sight.all && self.may(Permission::ResourceRead)
+    }
+
+    /// He may read a resource of this owner in this directory.
+    pub fn may_read(&self, owner: &str, directory: &str) -> bool {
+        self.sight.reads(owner, directory)
+    }
+
+    /// # Errors
+    /// 403: he may read the resource, but not write one of this owner in this directory.
+    pub fn require_write(&self, id: &ResourceId, owner: &str, directory: &str) -> Result<(), ApiError> {
+        if self.sight.writes(owner, directory) {
+            return Ok(());
+        }
+        let detail = format!(
+            "The resource {id} belongs to {owner}; to write it in {directory} you need a grant with access write."
+        );
+        Err(ApiError::forbidden(detail))
     }
 
     /// His domain, inside the database.
@@ -89,21 +154,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 fn unauthorized() -> ApiError {
-    let detail = "A valid token is needed: `Authorization: Bearer …`. It may have expired or been revoked.";
+    let detail = "A valid token (`Authorization: Bearer …`) or a session is needed. It may have ended or been revoked.";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
 /// Lets a request through to its route, or not.
 ///
 /// # Errors
-/// 401 without a valid token, 403 without the permission.
+/// 401 without a valid token or session, 403 without the permission or where another page asks by the cookie.
 pub async fn authorize(
     State((app, needs)): State<(Shared, Needs)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if needs != Needs::Nothing {
-        let caller = caller(&app, request.headers()).await?;
+        let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
+        let caller = Caller::by(&app, credentials(&app, request.headers())?, address).await?;
+        let by_cookie = matches!(caller.credentials, Credentials::Session(_));
+        if by_cookie && !request.method().is_safe() && !session::is_own_page(&app, request.headers()) {
+            let detail = "This request does not come from this server's own page. Programs use a token.";
+            return Err(ApiError::forbidden(detail));
+        }
         if let Needs::Permission(permission) = needs {
             caller.require(permission)?;
         }
@@ -112,18 +183,15 @@ pub async fn authorize(
     Ok(next.run(request).await)
 }
 
-async fn caller(app: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (scheme, token) = given.split_once(' ').unwrap_or_default();
+/// A header that is there decides: a wrong one does not fall back to the cookie.
+fn credentials(app: &Shared, headers: &HeaderMap) -> Result<Credentials, ApiError> {
+    let Some(given) = headers.get(header::AUTHORIZATION) else {
+        let key = session::key_of(app, headers).ok_or_else(unauthorized)?;
+        return Ok(Credentials::Session(token_hash(&key)));
+    };
+    let (scheme, token) = given.to_str().ok().and_then(|given| given.split_once(' ')).unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
         return Err(unauthorized());
     }
-    let mut connection = app.pool.acquire().await?;
-    let found = users::by_token(&mut connection, &token_hash(token.trim()).0).await?;
-    let (user, narrowed) = found.ok_or_else(unauthorized)?;
-    let mut permissions = of_role(&user.role, &user.domain).unwrap_or_default();
-    if let Some(narrowed) = narrowed {
-        permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
-    }
-    Ok(Caller { user, permissions })
+    Ok(Credentials::Token(token_hash(token.trim())))
 }

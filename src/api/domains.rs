@@ -12,6 +12,8 @@ use crate::wire::List;
 use crate::wire::environment::{Domain, NewDomain};
 
 use super::Shared;
+use super::audit::note_in;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
@@ -44,6 +46,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
 )]
 pub async fn create(
     State(app): State<Shared>,
+    caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewDomain>,
 ) -> Result<(StatusCode, Json<Domain>), ApiError> {
@@ -52,6 +55,7 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let made = domains::insert(&mut transaction, name.as_str()).await?;
+    note_in(&mut transaction, &caller, None, "domain.create", ("domain", &made.name), serde_json::json!({})).await?;
     let created = once.created(&mut transaction, line(made)).await?;
     transaction.commit().await?;
     Ok(created)

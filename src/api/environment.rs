@@ -13,6 +13,8 @@ use crate::wire::List;
 use crate::wire::environment::{Environment, EnvironmentChange, License, TypeLine, TypeReference};
 
 use super::Shared;
+use super::audit::note_in;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::JsonBody;
 
@@ -57,6 +59,7 @@ pub async fn show(State(app): State<Shared>) -> Result<Json<Environment>, ApiErr
 )]
 pub async fn change(
     State(app): State<Shared>,
+    caller: Caller,
     JsonBody(change): JsonBody<EnvironmentChange>,
 ) -> Result<Json<Environment>, ApiError> {
     if let Some(unknown) = change.features.keys().chain(change.license.keys()).find(|key| app.types.get(key).is_none())
@@ -77,6 +80,9 @@ pub async fn change(
             limit.map(i64::try_from).transpose().map_err(|_| ApiError::field(kind, "has a limit that is too high"))?;
         db::environment::set_limit(&mut transaction, kind, limit).await?;
     }
+    let details = serde_json::json!({"features": change.features, "license": change.license});
+    let object = ("environment", &app.identity.id);
+    note_in(&mut transaction, &caller, None, "environment.change", object, details).await?;
     let shown = environment(&app, &mut transaction).await?;
     transaction.commit().await?;
     Ok(Json(shown))

@@ -14,6 +14,7 @@ use crate::planning::PlanningError;
 use crate::planning::carried::CarriedError;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use crate::wire::{FieldProblem, Problem};
 
 /// An answer that is not the one that was asked for.
@@ -23,12 +24,13 @@ pub struct ApiError {
     code: String,
     detail: String,
     errors: Vec<FieldProblem>,
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     /// Any status, code and detail.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new() }
+        Self { status, code: code.to_owned(), detail: detail.into(), errors: Vec::new(), retry_after: None }
     }
 
     /// 404: it is not there, or not for the caller to know of.
@@ -68,6 +70,11 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("The body has more than {limit} bytes."))
     }
 
+    /// It is about a body that cannot be read.
+    pub fn is_client_body(&self) -> bool {
+        self.code == "invalid_body"
+    }
+
     /// Adds a part.
     #[must_use]
     pub fn with(mut self, code: &str, field: &str, message: impl Into<String>) -> Self {
@@ -98,6 +105,13 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// 429: try again after so many seconds.
+    pub fn rate_limited(seconds: u64) -> Self {
+        let detail = format!("Too many attempts to sign in. Try again in {seconds} seconds.");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     /// 503: try again in a moment.
     pub fn busy() -> Self {
         let detail = "Another piece of work holds what this request needs. Try again in a moment.";
@@ -118,6 +132,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2")),
             StatusCode::UNAUTHORIZED => headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
@@ -134,7 +151,13 @@ impl From<DbError> for ApiError {
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
+                "roles_unique_name" => Self::conflict("A role of this name exists already."),
+                "grants_unique_directory" => {
+                    Self::conflict("The user has a grant on this directory already. Delete it to give another.")
+                }
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
+                "trusted_sources_unique_name" => Self::conflict("A trusted source of this name exists already."),
+                "trusted_sources_unique_key" => Self::conflict("A trusted source with this key exists already."),
                 "resources_unique_name" => Self::new(
                     StatusCode::CONFLICT,
                     "duplicate_name",
@@ -237,6 +260,18 @@ impl From<CarriedError> for ApiError {
             CarriedError::Wrong => refused("passphrase_wrong"),
             CarriedError::Package(error) => error.into(),
             CarriedError::Secret(error) => error.into(),
+        }
+    }
+}
+
+impl From<TrustError> for ApiError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Db(error) => error.into(),
+            TrustError::Untrusted(reason) => {
+                let detail = format!("{reason} {}", reason.hint());
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail)
+            }
         }
     }
 }

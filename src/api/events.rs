@@ -74,6 +74,9 @@ impl Follower {
     }
 
     async fn look(&mut self) -> Result<String, ApiError> {
+        // A token that was revoked meanwhile hears no more.
+        // Credentials that are revoked, or changed, count at once here too.
+        self.caller = Caller::by(&self.app, self.caller.credentials, self.caller.address).await?;
         let mut connection = self.app.pool.acquire().await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
         self.ended = record.status()?.is_final();

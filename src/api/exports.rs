@@ -21,6 +21,7 @@ use crate::wire::resource::PreviewItem;
 use crate::wire::selection::{ExportRequest, Preview};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path};
@@ -45,18 +46,21 @@ pub async fn preview(
     let resolved =
         db::closure::resolve(&mut connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
     let forbidden = selections::forbidden(&app, &caller, &resolved);
-    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner)).map(|node| PreviewItem {
-        resource_id: node.id.to_string(),
-        kind: node.kind,
-        name: node.name,
-        directory: node.directory,
-        reason: node.reason,
+    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory)).map(|node| {
+        PreviewItem {
+            resource_id: node.id.to_string(),
+            kind: node.kind,
+            name: node.name,
+            directory: node.directory,
+            reason: node.reason,
+        }
     });
     let items: Vec<PreviewItem> = items.collect();
     let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
         resolved.missing.into_iter().filter(|missing| told.contains(missing.referenced_by.as_str())).collect();
-    let shared_parts = if caller.sees_all() { resolved.shared_parts } else { Vec::new() };
+    let parts = resolved.shared_parts;
+    let shared_parts = db::closure::told_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
     Ok(Json(Preview { missing, forbidden, shared_parts, items }))
 }
 
@@ -88,13 +92,19 @@ pub async fn create(
         options: serde_json::json!({
             "export_upstream": request.export_upstream,
             "note": request.note,
-            "own_only": !caller.sees_all(),
             "with_secrets": request.passphrase.is_some(),
         }),
         roots: serde_json::json!(roots),
         target: None,
     };
     let mut transaction = connection.begin().await?;
+    let details = serde_json::json!({
+        "name": name,
+        "roots": roots.len(),
+        "export_upstream": request.export_upstream,
+        "with_secrets": request.passphrase.is_some(),
+    });
+    note(&mut transaction, &caller, "export.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     if let Some(passphrase) = &request.passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;
@@ -172,6 +182,9 @@ pub async fn package(
         }
         other => other.into(),
     })?;
+    let range = part.as_ref().map(|part| [part.start, part.end]);
+    let details = serde_json::json!({"name": record.name, "sha256": package.sha256, "range": range});
+    note(&mut connection, &caller, "package.download", ("record", id), details).await?;
     let length = part.as_ref().map_or(package.size, |part| part.end - part.start);
     let mut response = Body::from_stream(bytes).into_response();
     let answer = response.headers_mut();

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::wire::List;
 
 use super::Shared;
+use super::bounds::broken;
 use super::error::ApiError;
 
 /// A JSON body.
@@ -53,11 +54,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for MaybeJson<T> {
 /// Reads a body of up to so many bytes.
 pub async fn read(body: Body, limit: u64) -> Result<Vec<u8>, ApiError> {
     let read = to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await;
-    read.map(|bytes| bytes.to_vec()).map_err(|error| {
-        let too_large =
-            std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit"));
-        if too_large { ApiError::too_large(limit) } else { ApiError::body("The body was cut off.") }
-    })
+    read.map(|bytes| bytes.to_vec()).map_err(|error| broken(&error))
 }
 
 /// Parses JSON: 422 `invalid_body` where it is none, 422 `invalid_field` where a field is wrong.

@@ -23,6 +23,7 @@ use crate::domain::resource::Hash;
 
 use super::Shared;
 use super::auth::Caller;
+use super::bounds::broken;
 use super::error::ApiError;
 
 /// Where what counts is not the body byte by byte: a form's boundary differs at each try, so an import
@@ -254,7 +255,7 @@ async fn drained(body: Body, limit: u64) -> Result<Vec<u8>, ApiError> {
     let (mut hasher, mut size) = (Sha256::new(), 0);
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| ApiError::body("The body was cut off."))?;
+        let piece = piece.map_err(|error| broken(&error))?;
         size += piece.len() as u64;
         if size > limit {
             return Err(ApiError::too_large(limit));

@@ -10,7 +10,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::config::Trust;
 use crate::db::record_items::NewChunk;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
@@ -18,16 +17,19 @@ use crate::domain::import_plan::Resolution;
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
+use crate::domain::trust::Signature;
 use crate::package::reader::Package;
 use crate::planning::carried::{self, keep_passphrase};
 use crate::planning::{self, Planning};
 use crate::secrets;
 use crate::store::package_key;
+use crate::trust;
 use crate::wire::FieldProblem;
 use crate::wire::import::FromUpload;
 use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
@@ -62,7 +64,7 @@ pub async fn create(
     if let Some(answer) = once.answered(&received.sha256)? {
         return Ok(answer);
     }
-    let (manifest, by_passphrase) = checked(&app, &received, received.passphrase.clone()).await?;
+    let (manifest, signature, by_passphrase) = checked(&app, &received, received.passphrase.clone()).await?;
     let passphrase = received.passphrase.as_ref().filter(|_| by_passphrase);
     let id = Uuid::now_v7();
     let key = package_key(id);
@@ -70,7 +72,7 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let queued = async {
         let mut transaction = connection.begin().await?;
-        let accepted = queue(&mut transaction, &caller, id, &manifest, &received, &key).await?;
+        let accepted = queue(&mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
         if let Some(passphrase) = passphrase {
             keep_passphrase(&app, &mut transaction, id, passphrase).await?;
         }
@@ -100,11 +102,11 @@ async fn checked(
     app: &Shared,
     received: &Received,
     passphrase: Option<SecretString>,
-) -> Result<(Manifest, bool), ApiError> {
+) -> Result<(Manifest, Signature, bool), ApiError> {
     let (file, limits) = (received.file.reopen()?, app.limits());
     let mut package = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
     let mut connection = app.pool.acquire().await?;
-    check_origin(app, &mut connection, &package.manifest).await?;
+    let signature = trust::check(app, &mut connection, &package.manifest.environment).await?;
     drop(connection);
     let app = app.clone();
     let opened = tokio::task::spawn_blocking(move || {
@@ -112,16 +114,16 @@ async fn checked(
         let opened = carried::open(&app, &mut package, passphrase)?;
         Ok::<_, carried::CarriedError>((package.manifest, opened.is_some_and(|opened| opened.by_passphrase)))
     });
-    Ok(opened.await??)
+    let (manifest, by_passphrase) = opened.await??;
+    Ok((manifest, signature, by_passphrase))
 }
 
 async fn queue(
     connection: &mut PgConnection,
     caller: &Caller,
-    id: Uuid,
-    manifest: &Manifest,
+    (id, key): (Uuid, &str),
+    (manifest, signature): (&Manifest, &Signature),
     received: &Received,
-    key: &str,
 ) -> Result<Accepted<Record>, ApiError> {
     let new = NewRecord {
         id,
@@ -133,11 +135,13 @@ async fn queue(
         roots: serde_json::json!([]),
         target: None,
     };
+    let details = received_as(manifest, signature, received);
+    note(connection, caller, "import.receive", ("record", id), details).await?;
     db::records::insert(connection, &new).await?;
     let change = Change {
         package_key: Some(key.to_owned()),
         source_environment: Some(manifest.environment.name.clone()),
-        ..arrived(manifest, received)
+        ..arrived(manifest, signature, received)
     };
     db::records::update(connection, id, change).await?;
     jobs::queue(connection, jobs::PARSE, id, caller.domain_id()).await?;
@@ -145,8 +149,15 @@ async fn queue(
     Accepted::record(find(connection, caller, id).await?)
 }
 
+/// What the audit says of a package that has arrived.
+fn received_as(manifest: &Manifest, signature: &Signature, received: &Received) -> Value {
+    serde_json::json!({
+        "name": manifest.name, "sha256": received.sha256.hex(), "size": received.size, "signature": signature,
+    })
+}
+
 /// What a record says of a package that has arrived.
-fn arrived(manifest: &Manifest, received: &Received) -> Change {
+fn arrived(manifest: &Manifest, signature: &Signature, received: &Received) -> Change {
     let resources: u64 = manifest.counts.values().fold(0, |sum, count| sum.saturating_add(*count));
     let package = PackageInfo {
         size: received.size,
@@ -157,6 +168,7 @@ fn arrived(manifest: &Manifest, received: &Received) -> Change {
     Change {
         progress: Some((0, resources, "resources")),
         package: Some(serde_json::json!(package)),
+        signature: Some(serde_json::json!(signature)),
         ..Change::default()
     }
 }
@@ -187,12 +199,12 @@ pub async fn replace_package(
     find(&mut connection, &caller, id).await?;
     let kept = carried::passphrase(&app, &mut connection, id).await?;
     drop(connection);
-    let (manifest, by_passphrase) = checked(&app, &received, received.passphrase.clone().or(kept)).await?;
+    let (manifest, signature, by_passphrase) = checked(&app, &received, received.passphrase.clone().or(kept)).await?;
     received.passphrase = received.passphrase.filter(|_| by_passphrase);
     // Under a key of its own: until this is committed, the record is about the package that it had.
     let key = package_key(Uuid::now_v7());
     app.store.put_file(&key, received.file.path()).await?;
-    match replace(&app, &caller, id, &manifest, &received, &key).await {
+    match replace(&app, &caller, (id, &key), (&manifest, &signature), &received).await {
         Ok((accepted, replaced)) => {
             // What fails from here on, cleaning does later.
             if let Some(key) = replaced {
@@ -212,10 +224,9 @@ pub async fn replace_package(
 async fn replace(
     app: &Shared,
     caller: &Caller,
-    id: Uuid,
-    manifest: &Manifest,
+    (id, key): (Uuid, &str),
+    (manifest, signature): (&Manifest, &Signature),
     received: &Received,
-    key: &str,
 ) -> Result<(Accepted<Record>, Option<String>), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -224,11 +235,13 @@ async fn replace(
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
         return Err(ApiError::field("upload_id", "is not a package of the same export"));
     }
+    let details = received_as(manifest, signature, received);
+    note(&mut transaction, caller, "import.replace_package", ("record", id), details).await?;
     let change = Change {
         status: Some(RecordStatus::Queued),
         error: Some(None),
         package_key: Some(key.to_owned()),
-        ..arrived(manifest, received)
+        ..arrived(manifest, signature, received)
     };
     db::records::update(&mut transaction, id, change).await?;
     if let Some(passphrase) = &received.passphrase {
@@ -255,25 +268,6 @@ async fn use_upload(
     Ok(db::uploads::used(connection, upload, id).await?)
 }
 
-/// The key is the one that the environment's packages were signed with so far.
-async fn check_origin(app: &Shared, connection: &mut PgConnection, manifest: &Manifest) -> Result<(), ApiError> {
-    if app.config.security.trust == Trust::Trusted {
-        let detail = "This environment accepts packages of trusted sources only, and the one that signed this is none.";
-        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail));
-    }
-    let origin = &manifest.environment;
-    let pinned = match origin.id == app.identity.id {
-        true => Some(app.identity.public_key.clone()),
-        false => db::environment::pinned_key(connection, &origin.id).await?,
-    };
-    if pinned.is_none_or(|key| key == origin.public_key) {
-        return Ok(());
-    }
-    let detail = "The package claims to come from an environment whose packages were signed with another key so far. \
-        Make sure where it comes from.";
-    Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "package_untrusted", detail))
-}
-
 /// Sets the options and plans anew.
 #[utoipa::path(
     put, path = "/api/v1/imports/{id}/plan",
@@ -294,6 +288,8 @@ pub async fn plan(
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
     let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+    let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
+    note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
     planned.save(&mut transaction, &record, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
     transaction.commit().await?;
@@ -391,6 +387,7 @@ impl Planned {
             description = "It does not await confirmation, or the plan is another than that of `plan_digest`",
         ),
         (status = 410, description = "The package is no longer kept"),
+        (status = 422, description = "The options are wrong, or the source of the package is not trusted any more"),
     )
 )]
 pub async fn execute(
@@ -406,6 +403,8 @@ pub async fn execute(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
+    let origin = planning::manifest(&mut transaction, id).await?.environment;
+    trust::check(&app, &mut transaction, &origin).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
     if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
@@ -420,6 +419,7 @@ pub async fn execute(
         }
         planned.save(&mut transaction, &record, &request).await?;
     }
+    note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
     db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
         .await?;
     jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;

@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::{Request, State};
 use futures_util::TryStreamExt;
 use tokio_util::codec::{FramedRead, LinesCodec};
-use tokio_util::io::StreamReader;
 
 use crate::db::PgConnection;
 use crate::db::contents::{self, Wanted};
@@ -18,7 +17,7 @@ use crate::planning::{self, FreshFrom};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
 use super::Shared;
-use super::attachments::whole;
+use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{is_media_type, parse};
@@ -62,9 +61,10 @@ struct Asked {
 impl Asked {
     async fn read(app: &Shared, request: Request) -> Result<Self, ApiError> {
         let most = app.config.limits.max_resources;
-        let body = StreamReader::new(whole(request.into_body()).map_err(|_| std::io::ErrorKind::UnexpectedEof));
-        let mut lines = FramedRead::new(body, LinesCodec::new_with_max_length(LONGEST));
-        let unreadable = |_| ApiError::body("The body was cut off, is not UTF-8, or has a line that is too long.");
+        let (file, ..) = receive(app, whole(request.into_body()), app.config.limits.max_package_bytes).await?;
+        let file = tokio::fs::File::from_std(file.reopen()?);
+        let mut lines = FramedRead::new(file, LinesCodec::new_with_max_length(LONGEST));
+        let unreadable = |_| ApiError::body("The body is not UTF-8, or has a line that is too long.");
         let first = lines.try_next().await.map_err(unreadable)?.unwrap_or_default();
         let head: LackingHead = parse(first.as_bytes()).map_err(|error| error.at("line 1"))?;
         let mut asked = Self { head, order: Vec::new(), wanted: HashMap::new(), attachments: HashSet::new() };

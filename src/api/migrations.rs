@@ -14,6 +14,7 @@ use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path};
@@ -55,13 +56,16 @@ pub async fn create(
             "export_upstream": request.export_upstream,
             "plan": plan,
             "confirm": request.confirm,
-            "own_only": !caller.sees_all(),
             "carry_secrets": request.carry_secrets,
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),
     };
     let mut transaction = connection.begin().await?;
+    let details = serde_json::json!({
+        "name": name, "target": target.name, "roots": roots.len(), "carry_secrets": request.carry_secrets,
+    });
+    note(&mut transaction, &caller, "migration.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
@@ -120,6 +124,8 @@ pub async fn confirm(
         transfer: Some(Transfer { confirmed: true, plan_digest, ..record.transfer()? }),
         ..Change::default()
     };
+    let details = serde_json::json!({"name": record.name, "target": record.target_name});
+    note(&mut transaction, &caller, "migration.confirm", ("record", id), details).await?;
     db::records::update(&mut transaction, id, change).await?;
     jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;

@@ -1,13 +1,18 @@
 //! HTTP: one file per noun, every route here, each with what it needs.
 
 mod attachments;
+mod audit;
 mod auth;
+mod bounds;
+mod client;
+mod csv;
 mod domains;
 mod environment;
 mod error;
 mod events;
 mod exports;
 mod extract;
+mod grants;
 mod idempotency;
 mod imports;
 mod lacking;
@@ -19,8 +24,11 @@ mod record_actions;
 mod records;
 mod resource_writes;
 mod resources;
+mod roles;
 mod selections;
+mod session;
 mod targets;
+mod trusted_sources;
 mod uploads;
 mod users;
 
@@ -36,6 +44,7 @@ use crate::app::App;
 use crate::domain::permission::Permission as P;
 
 use auth::{Needs, authorize};
+use bounds::{Bounds, bounded};
 use error::ApiError;
 use idempotency::once;
 
@@ -64,7 +73,8 @@ fn table() -> Vec<Route> {
         public(routes!(environment::ready)),
         public(routes!(environment::metrics)),
         public(routes!(openapi::show)),
-        signed_in(routes!(users::whoami)),
+        public(routes!(session::sign_in)),
+        signed_in(routes!(session::whoami, session::sign_out)),
         signed_in(routes!(environment::show)),
         may(P::EnvironmentManage, routes!(environment::change)),
         signed_in(routes!(environment::types)),
@@ -104,7 +114,14 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(users::change, users::delete)),
         signed_in(routes!(users::tokens, users::create_token)),
         signed_in(routes!(users::delete_token)),
+        may(P::DomainManage, routes!(roles::list, roles::create)),
+        may(P::DomainManage, routes!(roles::delete)),
+        may(P::DomainManage, routes!(grants::list, grants::create)),
+        may(P::DomainManage, routes!(grants::delete)),
         may(P::EnvironmentManage, routes!(domains::list, domains::create)),
+        may(P::DomainManage, routes!(audit::list)),
+        may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
+        may(P::EnvironmentManage, routes!(trusted_sources::delete)),
     ]
 }
 
@@ -124,16 +141,18 @@ pub fn document() -> String {
 pub fn router(app: Shared) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
+        let bounds = from_fn_with_state(Bounds::of(&route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);
-        let layered =
-            |methods: MethodRouter<Shared>| methods.route_layer(repeated).route_layer(versioned).route_layer(guard);
+        let layered = |methods: MethodRouter<Shared>| {
+            methods.route_layer(repeated).route_layer(versioned).route_layer(bounds).route_layer(guard)
+        };
         router = router.routes(route.map(layered));
     }
     Router::from(router)
         .layer(Extension(openapi::Published(document().into())))
-        // Every handler counts the bytes of its own body.
+        // `bounds` counts the bytes of every body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
         .method_not_allowed_fallback(|| async {
@@ -144,6 +163,7 @@ pub fn router(app: Shared) -> Router {
             )
         })
         .layer(from_fn(uploads::announced))
+        .layer(from_fn_with_state(app.clone(), client::addressed))
         .with_state(app)
 }
 

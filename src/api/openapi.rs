@@ -6,7 +6,9 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ArrayItems, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Components, Content, Header, HttpMethod, KnownFormat, PathItem, Ref, RefOr, Response};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::UtoipaMethodRouter;
@@ -16,14 +18,16 @@ use crate::wire::Problem;
 use super::Shared;
 use super::auth::Needs;
 
-/// The name of the security scheme.
+/// The names of the security schemes.
 const TOKEN: &str = "token";
+const SESSION: &str = "session";
 
 /// Problems that many operations have; the rest stands at the handlers.
 const PROBLEMS: &[(&str, &str)] = &[
-    ("401", "A valid token is needed; it may have expired or been revoked"),
-    ("403", "The token does not have the permission that this needs"),
+    ("401", "A valid token or session is needed; it may have ended or been revoked"),
+    ("403", "These credentials do not have the permission that this needs, or another page asks by the cookie"),
     ("404", "It is not there, or not for the caller to know of"),
+    ("408", "Nothing of the body arrived for a while"),
     ("413", "The body is over a limit"),
     ("415", "The body has another media type than those of this operation"),
     ("422", "The body, a parameter or the address is wrong; `errors` names what"),
@@ -54,7 +58,11 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "records", description = "What became of exports, imports and migrations"),
         (name = "session", description = "Who is asking"),
         (name = "users", description = "Users of a domain and their tokens"),
+        (name = "roles", description = "What users may do: built-in roles and those of a domain"),
+        (name = "grants", description = "Directories that are open to users beside their own resources"),
+        (name = "trusted-sources", description = "Environments whose packages are verified by their key"),
         (name = "domains", description = "The tenants of the environment"),
+        (name = "audit", description = "Who did what to what, when and from where"),
         (name = "server", description = "Health, metrics, this document"),
     ),
     components(schemas(Problem))
@@ -92,6 +100,10 @@ pub fn head() -> utoipa::openapi::OpenApi {
     let components = head.components.get_or_insert_with(Components::new);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of a user")).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
+    let cookie = "Set by `POST /api/v1/session`; the name ends with the beginning of the environment's ID. What changes \
+        something is taken from the server's own page alone (`Sec-Fetch-Site`, `Origin`).";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description("ferry_session_…", cookie));
+    components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     for (status, description) in PROBLEMS {
         let mut response = Response::new(*description);
         response.content.insert("application/problem+json".to_owned(), problem().into());
@@ -114,7 +126,7 @@ pub fn describe(needs: Needs, mut route: UtoipaMethodRouter<Shared>) -> UtoipaMe
             if is_making(path, &method, operation) {
                 operation.parameters.get_or_insert_default().push(repeat_key().into());
             }
-            answers(path, needs, operation);
+            answers(path, &method, needs, operation);
         }
     }
     route
@@ -204,16 +216,21 @@ fn name(path: &str, operation: &mut Operation) {
 fn permit(needs: Needs, operation: &mut Operation) {
     let (line, security) = match needs {
         Needs::Nothing => ("Needs no token.".to_owned(), Vec::new()),
-        Needs::Token => ("Needs any valid token.".to_owned(), vec![SecurityRequirement::new(TOKEN, [""; 0])]),
+        Needs::Token => ("Needs any valid token.".to_owned(), either(&[])),
         Needs::Permission(permission) => {
             let word = permission.as_str();
             operation.extensions.get_or_insert_default().insert("x-permission".to_owned(), word.into());
-            (format!("Needs the permission `{word}`."), vec![SecurityRequirement::new(TOKEN, [word])])
+            (format!("Needs the permission `{word}`."), either(&[word]))
         }
     };
     let text = operation.description.take().filter(|text| !text.is_empty());
     operation.description = Some(text.map_or(line.clone(), |text| format!("{text}\n\n{line}")));
     operation.security = Some(security);
+}
+
+/// A token or a session, good for some permissions.
+fn either(permissions: &[&str]) -> Vec<SecurityRequirement> {
+    [TOKEN, SESSION].map(|scheme| SecurityRequirement::new(scheme, permissions.iter().copied())).to_vec()
 }
 
 /// A POST that makes something, and so may be repeated under a key.
@@ -233,7 +250,7 @@ fn repeat_key() -> Parameter {
 }
 
 /// Adds the problems that follow from the operation's shape, and fills in what annotations leave out.
-fn answers(path: &str, needs: Needs, operation: &mut Operation) {
+fn answers(path: &str, method: &HttpMethod, needs: Needs, operation: &mut Operation) {
     let media: Vec<&String> = match &operation.request_body {
         Some(RefOr::T(body)) => body.content.keys().collect(),
         _ => Vec::new(),
@@ -242,8 +259,9 @@ fn answers(path: &str, needs: Needs, operation: &mut Operation) {
     let checked = operation.parameters.iter().flatten().any(|parameter| !is_uuid(parameter));
     let standard = [
         ("401", needs != Needs::Nothing),
-        ("403", matches!(needs, Needs::Permission(_))),
+        ("403", matches!(needs, Needs::Permission(_)) || needs == Needs::Token && !is_safe(method)),
         ("404", path.contains('{')),
+        ("408", !media.is_empty()),
         ("413", !media.is_empty()),
         ("415", !media.is_empty() && !any_media),
         ("422", !media.is_empty() || checked),
@@ -269,6 +287,11 @@ fn answers(path: &str, needs: Needs, operation: &mut Operation) {
             response.headers.insert("Location".to_owned(), location.into());
         }
     }
+}
+
+/// Asks only; nothing changes.
+fn is_safe(method: &HttpMethod) -> bool {
+    matches!(method, HttpMethod::Get | HttpMethod::Head | HttpMethod::Options)
 }
 
 /// A UUID that is none names nothing, so it is no wrong parameter.

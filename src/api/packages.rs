@@ -1,6 +1,6 @@
 //! What a request to import brings: a package as its body, in a form, or as an upload in pieces.
 
-use axum::extract::multipart::Field;
+use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
 use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
@@ -13,6 +13,7 @@ use crate::wire::import::FromUpload;
 use super::Shared;
 use super::attachments::{receive, whole};
 use super::auth::Caller;
+use super::bounds::broken;
 use super::error::ApiError;
 use super::extract::{JsonBody, is_media_type};
 use super::uploads::content;
@@ -75,12 +76,14 @@ pub(super) async fn uploaded(app: &Shared, caller: &Caller, from: FromUpload) ->
 
 async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Received, ApiError> {
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| ApiError::body(error.body_text()))?;
-    let broken =
-        |error: axum::extract::multipart::MultipartError| ApiError::body(format!("The form cannot be read: {error}."));
+    let unread = |error: MultipartError| match broken(&error) {
+        other if other.is_client_body() => ApiError::body(format!("The form cannot be read: {error}.")),
+        other => other,
+    };
     let (mut received, mut passphrase) = (None, None);
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = form.next_field().await.map_err(unread)? {
         if field.name() == Some("package") {
-            let pieces = field.map_err(|_| ApiError::body("The body was cut off."));
+            let pieces = field.map_err(|error| broken(&error));
             let (file, sha256, size) = receive(app, pieces, limit).await?;
             received = Some(Received { file, sha256, size, upload: None, passphrase: None });
         } else if field.name() == Some("passphrase") {

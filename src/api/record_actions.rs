@@ -17,6 +17,7 @@ use crate::wire::passphrase::weakness;
 use crate::wire::record::{Record, RetryRequest};
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{MaybeJson, Path};
@@ -80,6 +81,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         error: Some(None),
         ..Change::default()
     };
+    note(&mut transaction, caller, "record.cancel", ("record", id), told(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::update(&mut transaction, id, change).await?;
     let cancelled = find(&mut transaction, caller, id).await?;
@@ -92,6 +94,11 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         }
     }
     Ok(Some(cancelled))
+}
+
+/// What the audit says of a record.
+fn told(record: &Row) -> serde_json::Value {
+    serde_json::json!({"kind": record.kind, "name": record.name})
 }
 
 /// The target of a migration was told to execute, or is just being told.
@@ -179,6 +186,7 @@ pub async fn retry(
         transfer: Some(Transfer { again, told: false, confirmed: before.confirmed && before.told, ..before }),
         ..Change::default()
     };
+    note(&mut transaction, &caller, "record.retry", ("record", id), told(&record)).await?;
     db::records::update(&mut transaction, id, change).await?;
     if let Some(passphrase) = &passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;

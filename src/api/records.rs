@@ -109,7 +109,7 @@ pub async fn list(
         from: time("from", query.from)?,
         to: time("to", query.to)?,
     };
-    if !caller.sees_all() {
+    if !caller.sees_all_records() {
         if filter.requested_by.as_ref().is_some_and(|name| name != caller.username()) {
             return Ok(Json(List { items: Vec::new(), next_cursor: None }));
         }
@@ -167,7 +167,7 @@ pub(super) async fn lock(connection: &mut PgConnection, caller: &Caller, id: Uui
 }
 
 fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
-    let found = found.filter(|record| caller.sees_all() || record.requested_by == caller.username());
+    let found = found.filter(|record| caller.sees_all_records() || record.requested_by == caller.username());
     found.ok_or_else(|| ApiError::not_found("record"))
 }
 
@@ -260,6 +260,7 @@ pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
         package: row.package.map(read).transpose()?,
         target: row.target_id.zip(row.target_name).map(|(id, name)| TargetRef { id, name }),
         source_environment: row.source_environment,
+        signature: row.signature.map(read).transpose()?,
         remote_record_id: row.remote_record_id,
         warnings: read(row.warnings)?,
         checklist: read(row.checklist)?,

@@ -25,6 +25,7 @@ use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
 use super::Shared;
 use super::attachments::{receive, whole};
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, is_media_type, parse};
@@ -72,6 +73,9 @@ pub async fn put(
     let done = write.finish(&mut transaction).await.map_err(|(_, error)| error)?;
     let row = resources::by_id(&mut transaction, caller.domain_id(), id.as_str()).await?;
     let row = row.ok_or_else(|| ApiError::not_found("resource"))?;
+    let what = if done.created > 0 { "created" } else { ["unchanged", "updated"][usize::from(done.updated > 0)] };
+    let details = serde_json::json!({"type": row.kind, "name": row.name, "revision": row.revision, "outcome": what});
+    note(&mut transaction, &caller, "resource.write", ("resource", &id), details).await?;
     let shown = answer(&app, &mut transaction, &caller, row).await?;
     transaction.commit().await?;
     let status = if done.created > 0 { StatusCode::CREATED } else { StatusCode::OK };
@@ -141,6 +145,7 @@ pub async fn batch(
     }
     write.portion(&mut transaction, portion).await.map_err(at_line)?;
     let done = write.finish(&mut transaction).await.map_err(at_line)?;
+    note(&mut transaction, &caller, "resource.batch", ("resources", "batch"), serde_json::json!(done)).await?;
     once.keep(&mut transaction, StatusCode::OK, None, &done, None).await?;
     transaction.commit().await?;
     Ok(Json(done))
@@ -247,7 +252,7 @@ impl<'a> Write<'a> {
     /// A line beside what stands under its ID.
     fn stage(&mut self, line: Checked, old: Option<&Current>, paths: &HashMap<String, Hash>) -> Result<(), ApiError> {
         let Checked { number, id, kind, name, directory, mut definition, found } = line;
-        self.check_old(&id, &kind.key, old)?;
+        self.check_old(&id, &kind.key, &directory, old)?;
         let old_value: Option<Value> = old.and_then(|old| serde_json::from_str(&old.definition).ok());
         let mut sealing = Ok(());
         definition::seal_written(&kind, &mut definition, old_value.as_ref(), &mut |secret| {
@@ -290,7 +295,7 @@ impl<'a> Write<'a> {
     }
 
     /// What stands under the ID may be replaced by the caller.
-    fn check_old(&self, id: &ResourceId, kind: &str, old: Option<&Current>) -> Result<(), ApiError> {
+    fn check_old(&self, id: &ResourceId, kind: &str, directory: &str, old: Option<&Current>) -> Result<(), ApiError> {
         let moved = |detail: &str| ApiError::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail);
         let Some(old) = old else {
             return match self.expected {
@@ -301,9 +306,11 @@ impl<'a> Write<'a> {
         if old.domain_id != self.caller.domain_id() {
             return Err(ApiError::conflict(format!("The ID {id} cannot be used in this domain; choose another.")));
         }
-        if !self.caller.may_read(&old.owner) {
+        if !self.caller.may_read(&old.owner, &old.directory) {
             return Err(ApiError::conflict(format!("The ID {id} is taken; choose another.")));
         }
+        self.caller.require_write(id, &old.owner, &old.directory)?;
+        self.caller.require_write(id, &old.owner, directory)?;
         if old.kind != kind {
             let detail = format!("The resource {id} is a {}; an ID keeps its type.", old.kind);
             return Err(ApiError::new(StatusCode::CONFLICT, "type_mismatch", detail));
@@ -393,9 +400,10 @@ pub async fn delete(
     db::locks::share_catalogue(&mut transaction, caller.domain_id()).await?;
     let ids = [id.to_string()];
     let found = resources::lock(&mut transaction, &ids).await?.pop();
-    found
-        .filter(|row| row.domain_id == caller.domain_id() && caller.may_read(&row.owner))
+    let found = found
+        .filter(|row| row.domain_id == caller.domain_id() && caller.may_read(&row.owner, &row.directory))
         .ok_or_else(|| ApiError::not_found("resource"))?;
+    caller.require_write(&id, &found.owner, &found.directory)?;
     if !query.force {
         let dependents = db::graph::referrers(&mut transaction, caller.domain_id(), &ids, None).await?;
         let users: HashSet<String> =
@@ -403,7 +411,7 @@ pub async fn delete(
         if !users.is_empty() {
             let users: Vec<String> = users.into_iter().collect();
             let mut names = db::lineage::nodes(&mut transaction, caller.domain_id(), &users).await?;
-            names.retain(|node| caller.may_read(&node.owner));
+            names.retain(|node| caller.may_read(&node.owner, &node.directory));
             names.sort_by(|a, b| a.id.cmp(&b.id));
             let line = |node: &db::lineage::Node| FieldProblem {
                 code: "dependent".to_owned(),
@@ -416,6 +424,8 @@ pub async fn delete(
         }
     }
     resources::delete(&mut transaction, caller.domain_id(), id.as_str(), caller.username()).await?;
+    let details = serde_json::json!({"type": found.kind, "name": found.name, "forced": query.force});
+    note(&mut transaction, &caller, "resource.delete", ("resource", &id), details).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

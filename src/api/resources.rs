@@ -64,19 +64,14 @@ pub async fn list(
     let (sort, descending) = sort(query.sort.as_deref())?;
     let after = from_cursor::<Place>(query.cursor.as_deref())?;
     let after = after.map(|Place(key, id)| place_after(sort, key, id)).transpose()?;
-    let mut filter = Filter {
+    let filter = Filter {
         kind: query.kind,
         q: query.q.filter(|q| !q.is_empty()),
         directory: query.directory.map(|text| parse_directory(&text)).transpose()?,
         owner: query.owner,
+        seen_by: (!caller.sees_all()).then(|| caller.sight.clone()),
         updated_since: time("updated_since", query.updated_since)?,
     };
-    if !caller.sees_all() {
-        if filter.owner.as_ref().is_some_and(|owner| owner != caller.username()) {
-            return Ok(Json(List { items: Vec::new(), next_cursor: None }));
-        }
-        filter.owner = Some(caller.username().to_owned());
-    }
     let mut connection = app.pool.acquire().await?;
     let order = (sort, descending);
     let (rows, more) =
@@ -154,7 +149,7 @@ pub(super) async fn readable(
 ) -> Result<ResourceRow, ApiError> {
     let id = ResourceId::parse(id)?;
     let found = resources::by_id(connection, caller.domain_id(), id.as_str()).await?;
-    found.filter(|row| caller.may_read(&row.owner)).ok_or_else(|| ApiError::not_found("resource"))
+    found.filter(|row| caller.may_read(&row.owner, &row.directory)).ok_or_else(|| ApiError::not_found("resource"))
 }
 
 fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) -> Resource {
@@ -184,7 +179,8 @@ fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) 
 fn reference(types: &Types, caller: &Caller, found: &Found) -> Option<ReferenceLine> {
     let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
     let matched = found.is_matched(types);
-    let known = found.found_owner.as_ref().is_none_or(|owner| caller.may_read(owner));
+    let known = found.found_owner.as_ref().zip(found.found_directory.as_ref());
+    let known = known.is_none_or(|(owner, directory)| caller.may_read(owner, directory));
     Some(ReferenceLine {
         role: rule.role.clone(),
         kind: rule.kind.as_str().to_owned(),
@@ -229,8 +225,11 @@ pub async fn lineage(
         db::lineage::walk(&mut connection, &app.types, domain, &start.id, downstream, depth, MAX_NODES).await?;
     let ids: Vec<String> = walked.depths.keys().cloned().collect();
     let rows = db::lineage::nodes(&mut connection, domain, &ids).await?;
-    let shown: HashMap<&str, &db::lineage::Node> =
-        rows.iter().filter(|row| caller.may_read(&row.owner)).map(|row| (row.id.as_str(), row)).collect();
+    let shown: HashMap<&str, &db::lineage::Node> = rows
+        .iter()
+        .filter(|row| caller.may_read(&row.owner, &row.directory))
+        .map(|row| (row.id.as_str(), row))
+        .collect();
     let mut nodes: Vec<LineageNode> = shown
         .values()
         .map(|row| LineageNode {

@@ -61,7 +61,11 @@ pub(super) async fn roots(
             let mut ids = found.await?;
             if !caller.sees_all() {
                 let own = db::lineage::nodes(connection, caller.domain_id(), &ids).await?;
-                ids = own.into_iter().filter(|node| caller.may_read(&node.owner)).map(|node| node.id).collect();
+                ids = own
+                    .into_iter()
+                    .filter(|node| caller.may_read(&node.owner, &node.directory))
+                    .map(|node| node.id)
+                    .collect();
             }
             ids.iter().map(|id| ResourceId::parse(id)).collect::<Result<_, _>>()?
         }
@@ -80,8 +84,11 @@ async fn named(connection: &mut PgConnection, caller: &Caller, ids: &[String]) -
         ids.iter().map(|id| ResourceId::parse(id).map_err(|refused| ApiError::field("resource_ids", refused.reason)));
     let parsed: Vec<ResourceId> = parsed.collect::<Result<_, _>>()?;
     let found = db::lineage::nodes(connection, caller.domain_id(), ids).await?;
-    let readable: HashSet<&str> =
-        found.iter().filter(|node| caller.may_read(&node.owner)).map(|node| node.id.as_str()).collect();
+    let readable: HashSet<&str> = found
+        .iter()
+        .filter(|node| caller.may_read(&node.owner, &node.directory))
+        .map(|node| node.id.as_str())
+        .collect();
     let missing: Vec<&ResourceId> = parsed.iter().filter(|id| !readable.contains(id.as_str())).collect();
     match missing.first() {
         None => Ok(parsed),
@@ -98,13 +105,17 @@ async fn named(connection: &mut PgConnection, caller: &Caller, ids: &[String]) -
 /// What of a closure the caller may not read: named if a definition that he may read holds its ID,
 /// counted otherwise.
 pub(super) fn forbidden(app: &Shared, caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
-    let hidden: HashSet<&str> =
-        resolved.nodes.iter().filter(|node| !caller.may_read(&node.owner)).map(|node| node.id.as_str()).collect();
+    let hidden: HashSet<&str> = resolved
+        .nodes
+        .iter()
+        .filter(|node| !caller.may_read(&node.owner, &node.directory))
+        .map(|node| node.id.as_str())
+        .collect();
     if hidden.is_empty() {
         return Vec::new();
     }
     let mut named = HashSet::new();
-    for node in resolved.nodes.iter().filter(|node: &&Node| caller.may_read(&node.owner)) {
+    for node in resolved.nodes.iter().filter(|node: &&Node| caller.may_read(&node.owner, &node.directory)) {
         for found in resolved.references.get(node.id.as_str()).into_iter().flatten() {
             if let Some(id) = found.to_id.as_deref().filter(|id| hidden.contains(id) && found.is_matched(&app.types)) {
                 named.insert(id);

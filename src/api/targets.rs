@@ -17,6 +17,7 @@ use crate::wire::target::{Difference, NewTarget, Target, TargetChange, TargetChe
 use crate::wire::user::Whoami;
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::domains::Page;
 use super::environment::environment;
@@ -71,6 +72,7 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     rows::save(&mut transaction, caller.domain_id(), &target).await?;
+    note(&mut transaction, &caller, "target.create", ("target", id), told(&target, true)).await?;
     let made = line(find(&mut transaction, &caller, id).await?);
     let created = once.created(&mut transaction, made).await?;
     transaction.commit().await?;
@@ -110,16 +112,29 @@ pub async fn change(
     if let Some(given) = &change.owner {
         target.owner = given.as_deref().map(owner).transpose()?;
     }
-    rows::save(&mut connection, caller.domain_id(), &target).await?;
-    Ok(Json(line(find(&mut connection, &caller, id).await?)))
+    let mut transaction = connection.begin().await?;
+    rows::save(&mut transaction, caller.domain_id(), &target).await?;
+    note(&mut transaction, &caller, "target.change", ("target", id), told(&target, change.token.is_some())).await?;
+    let changed = line(find(&mut transaction, &caller, id).await?);
+    transaction.commit().await?;
+    Ok(Json(changed))
 }
 
 /// Removes a target.
 #[utoipa::path(delete, path = "/api/v1/targets/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    let done = rows::delete(&mut connection, caller.domain_id(), id).await?;
-    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("target")) }
+    let mut transaction = connection.begin().await?;
+    let target = find(&mut transaction, &caller, id).await?;
+    rows::delete(&mut transaction, caller.domain_id(), id).await?;
+    note(&mut transaction, &caller, "target.delete", ("target", id), told(&target, false)).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What the audit says of a target: of its token no more than that it was set.
+fn told(target: &rows::Target, token: bool) -> serde_json::Value {
+    serde_json::json!({"name": target.name, "url": target.url, "owner": target.owner, "token_set": token})
 }
 
 pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Target, ApiError> {
@@ -169,6 +184,11 @@ pub async fn check(
     let begun = Instant::now();
     let answer = ask(&app, &target).await;
     let latency_ms = u64::try_from(begun.elapsed().as_millis()).ok();
+    let mut connection = app.pool.acquire().await?;
+    let code = answer.as_ref().err().map(|error| error.code.clone());
+    let details = serde_json::json!({"name": target.name, "reachable": code.is_none(), "code": code});
+    note(&mut connection, &caller, "target.check", ("target", id), details).await?;
+    drop(connection);
     Ok(Json(match answer {
         Ok((there, whoami)) => TargetCheck {
             reachable: true,

@@ -16,6 +16,7 @@ use crate::db::{Acquire, PgConnection};
 use crate::domain::resource::Hash;
 
 use super::Shared;
+use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, is_media_type};
@@ -104,6 +105,7 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     rows::insert(&mut transaction, (caller.domain_id(), caller.user.id), (id, size, &metadata), hours).await?;
+    note(&mut transaction, &caller, "upload.create", ("upload", id), serde_json::json!({"size": size})).await?;
     let upload = held(&mut transaction, &caller, id).await?;
     once.keep(&mut transaction, StatusCode::CREATED, Some(&location), &(), Some(&asked)).await?;
     transaction.commit().await?;

@@ -1,30 +1,30 @@
-//! Users, their tokens, and who is asking.
+//! Users and their tokens.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::Utc;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::{self, Acquire, PgConnection, users};
-use crate::domain::permission::{Permission, of_role};
+use crate::domain::permission::{DEFAULT_DOMAIN, Permission, held};
 use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::List;
-use crate::wire::user::{NewToken, NewUser, Token, User, UserChange, Whoami};
+use crate::wire::user::{NewToken, NewUser, Token, User, UserChange};
 
 use super::Shared;
+use super::audit::note_in;
 use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
+use super::roles::{self, may_give};
 
-/// Who is asking, and what he may do with these credentials.
-#[utoipa::path(get, path = "/api/v1/session", operation_id = "show", responses((status = 200, body = Whoami)))]
-pub async fn whoami(caller: Caller) -> Json<Whoami> {
-    Json(caller.whoami())
-}
+/// The role that must not die out in the domain that manages the environment.
+const ADMIN: &str = "admin";
 
 /// The users of the caller's domain, by name.
 #[utoipa::path(get, path = "/api/v1/users", params(Page), responses((status = 200, body = List<User>)))]
@@ -53,6 +53,7 @@ pub async fn create(
     JsonBody(new): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<User>), ApiError> {
     let username = parse_name(&new.username).map_err(|refused| ApiError::field("username", refused.reason))?;
+    let hash = hashed(new.password).await?;
     let mut connection = app.pool.acquire().await?;
     let domain = match &new.domain {
         Some(domain) if *domain != caller.user.domain => {
@@ -62,52 +63,70 @@ pub async fn create(
         }
         _ => caller.domain_id(),
     };
-    check_role(&new.role)?;
-    may_give(&caller, &new.role, new.domain.as_deref().unwrap_or(&caller.user.domain))?;
-    let hash = hashed(new.password).await?;
     let mut transaction = connection.begin().await?;
+    let domain_name = new.domain.as_deref().unwrap_or(&caller.user.domain);
+    may_give(&caller, &roles::of(&mut transaction, (domain, domain_name), &new.role).await?)?;
     let id = users::insert(&mut transaction, domain, &username, &new.role, hash.as_deref()).await?;
     let made = users::by_id(&mut transaction, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    let details = json!({"username": username, "role": new.role, "password_set": hash.is_some()});
+    note_in(&mut transaction, &caller, Some(domain), "user.create", ("user", id), details).await?;
     let created = once.created(&mut transaction, line(made)).await?;
     transaction.commit().await?;
     Ok(created)
 }
 
-/// Changes a user's role or password.
-#[utoipa::path(patch, path = "/api/v1/users/{id}", request_body = UserChange, responses((status = 200, body = User)))]
+/// Changes a user's role or password. A new password ends his sessions.
+#[utoipa::path(
+    patch, path = "/api/v1/users/{id}",
+    request_body = UserChange,
+    responses(
+        (status = 200, body = User),
+        (status = 409, description = "The environment would be left without an administrator"),
+    )
+)]
 pub async fn change(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<Uuid>,
     JsonBody(change): JsonBody<UserChange>,
 ) -> Result<Json<User>, ApiError> {
-    if let Some(role) = &change.role {
-        check_role(role)?;
-    }
     let hash = hashed(change.password).await?;
     let mut connection = app.pool.acquire().await?;
-    let user = find(&mut connection, &caller, id).await?;
-    for role in [Some(user.role.as_str()), change.role.as_deref()].into_iter().flatten() {
-        may_give(&caller, role, &user.domain)?;
+    let mut transaction = connection.begin().await?;
+    let user = find(&mut transaction, &caller, id).await?;
+    may_give(&caller, &permissions(&user))?;
+    if let Some(role) = &change.role {
+        may_give(&caller, &roles::of(&mut transaction, (user.domain_id, &user.domain), role).await?)?;
+        if role != ADMIN {
+            spare_last_administrator(&mut transaction, &user).await?;
+        }
     }
-    users::update(&mut connection, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
+    users::update(&mut transaction, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
+    let details = json!({"username": user.username, "role": change.role, "password_set": hash.is_some()});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "user.change", ("user", id), details).await?;
     let changed =
-        users::by_id(&mut connection, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+        users::by_id(&mut transaction, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
+    transaction.commit().await?;
     Ok(Json(line(changed)))
 }
 
-/// Removes a user and his tokens.
+/// Removes a user with his tokens, sessions and grants. What he owns stays.
 #[utoipa::path(
     delete, path = "/api/v1/users/{id}",
-    responses((status = 204), (status = 409, description = "Nobody removes himself"))
+    responses((status = 204), (status = 409, description = "Nobody removes himself, nor the last administrator of the environment"))
 )]
 pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     if id == caller.user.id {
         return Err(ApiError::conflict("Nobody removes himself."));
     }
     let mut connection = app.pool.acquire().await?;
-    let user = find(&mut connection, &caller, id).await?;
-    users::delete(&mut connection, user.domain_id, id).await?;
+    let mut transaction = connection.begin().await?;
+    let user = find(&mut transaction, &caller, id).await?;
+    spare_last_administrator(&mut transaction, &user).await?;
+    users::delete(&mut transaction, user.domain_id, id).await?;
+    let details = json!({"username": user.username, "role": user.role});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "user.delete", ("user", id), details).await?;
+    transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -146,7 +165,7 @@ pub async fn create_token(
     }
     let mut connection = app.pool.acquire().await?;
     let user = owner(&mut connection, &caller, id).await?;
-    let own = of_role(&user.role, &user.domain).unwrap_or_default();
+    let own = permissions(&user);
     for word in new.permissions.iter().flatten() {
         if !own.iter().any(|permission| permission.as_str() == word) {
             return Err(ApiError::field("permissions", format!("names {word}, which the user does not have")));
@@ -167,6 +186,10 @@ pub async fn create_token(
     let mut transaction = connection.begin().await?;
     let made =
         users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
+    let details = json!({
+        "user": user.username, "name": made.name, "permissions": made.permissions, "expires_at": made.expires_at,
+    });
+    note_in(&mut transaction, &caller, Some(user.domain_id), "token.create", ("token", made.id), details).await?;
     let created = once.created(&mut transaction, token_line(made, Some(token.to_string()))).await?;
     transaction.commit().await?;
     Ok(created)
@@ -181,8 +204,14 @@ pub async fn delete_token(
 ) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let user = owner(&mut connection, &caller, id).await?;
-    let done = users::delete_token(&mut connection, user.id, token_id).await?;
-    if done { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::not_found("token")) }
+    let mut transaction = connection.begin().await?;
+    if !users::delete_token(&mut transaction, user.id, token_id).await? {
+        return Err(ApiError::not_found("token"));
+    }
+    let details = json!({"user": user.username});
+    note_in(&mut transaction, &caller, Some(user.domain_id), "token.revoke", ("token", token_id), details).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A user of the caller's domain; of any where he manages the environment.
@@ -206,23 +235,17 @@ async fn owner(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Resu
     find(connection, caller, id).await
 }
 
-/// Nobody gives what he does not have.
-fn may_give(caller: &Caller, role: &str, domain: &str) -> Result<(), ApiError> {
-    let given = of_role(role, domain).unwrap_or_default();
-    match given.into_iter().find(|permission| !caller.may(*permission)) {
-        None => Ok(()),
-        Some(lacking) => {
-            let detail = format!("You cannot give the permission {}, as you do not have it.", lacking.as_str());
-            Err(ApiError::forbidden(detail))
-        }
-    }
+fn permissions(user: &users::User) -> Vec<Permission> {
+    held(&user.role, &user.domain, user.role_permissions.as_deref())
 }
 
-fn check_role(role: &str) -> Result<(), ApiError> {
-    match of_role(role, "") {
-        Some(_) => Ok(()),
-        None => Err(ApiError::field("role", "must be admin, developer, operator or viewer")),
+/// 409 if without this user nobody would manage the environment.
+async fn spare_last_administrator(connection: &mut PgConnection, user: &users::User) -> Result<(), ApiError> {
+    if user.domain == DEFAULT_DOMAIN && users::lock_root_administrators(connection).await? == [user.id] {
+        let detail = "This is the last administrator of the environment. Make another one first.";
+        return Err(ApiError::conflict(detail));
     }
+    Ok(())
 }
 
 /// Hashing takes some 50 ms of a processor, so it goes away from the async threads.

@@ -18,7 +18,7 @@ pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
     let config = Config::load(config.as_deref())?;
     let (url, embedded) = database(&config).await?;
     let server = Server::start(config, &url).await?;
-    say(&format!("listening on http://{}", server.address));
+    say(&format!("listening on {}://{}", server.scheme(), server.address));
     stopped().await?;
     server.stop().await;
     drop(embedded);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 
 use crate::domain::resource::Hash;
+use crate::domain::sight::Sight;
 
 use super::DbError;
 use super::copy::Rows;
@@ -108,7 +109,7 @@ pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths
     Ok(())
 }
 
-/// A resource of another owner names the path.
+/// A resource that a user who does not see all may not write names the path.
 ///
 /// # Errors
 /// The database fails.
@@ -116,21 +117,23 @@ pub async fn is_named_by_others(
     connection: &mut PgConnection,
     domain_id: i32,
     path: &str,
-    owner: &str,
+    sight: &Sight,
 ) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         r#"select exists (
             select from resource_attachments a join resources r on r.id = a.resource_id
             where a.domain_id = $1 and a.path = $2 and r.owner <> $3
+                and not exists (select from unnest($4::text[]) as granted (prefix) where starts_with(r.directory || '/', prefix))
         ) as "named!""#,
         domain_id,
         path,
-        owner
+        sight.username,
+        &sight.writable()
     );
     Ok(found.fetch_one(connection).await?)
 }
 
-/// A resource of this owner names the path.
+/// A resource that a user who does not see all may read names the path.
 ///
 /// # Errors
 /// The database fails.
@@ -138,16 +141,18 @@ pub async fn is_named_by(
     connection: &mut PgConnection,
     domain_id: i32,
     path: &str,
-    owner: &str,
+    sight: &Sight,
 ) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         r#"select exists (
             select from resource_attachments a join resources r on r.id = a.resource_id
-            where a.domain_id = $1 and a.path = $2 and r.owner = $3
+            where a.domain_id = $1 and a.path = $2 and (r.owner = $3
+                or exists (select from unnest($4::text[]) as granted (prefix) where starts_with(r.directory || '/', prefix)))
         ) as "named!""#,
         domain_id,
         path,
-        owner
+        sight.username,
+        &sight.readable()
     );
     Ok(found.fetch_one(connection).await?)
 }

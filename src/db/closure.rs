@@ -9,10 +9,11 @@ use crate::domain::closure::{Closure, Edge, Reason, dependency_order};
 use crate::domain::manifest::{Missing, SharedPart};
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::Kind;
+use crate::domain::sight::Sight;
 use crate::domain::type_file::Types;
 
 use super::graph::Found;
-use super::{DbError, graph};
+use super::{DbError, graph, lineage};
 
 /// Past so many levels or resources, all references are loaded at once.
 const MAX_LEVELS: usize = 24;
@@ -177,6 +178,26 @@ async fn missing_attachments(
         ids
     );
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.resource_id, row.path)).collect())
+}
+
+/// Of shared parts, those whose other user may be told to somebody.
+///
+/// # Errors
+/// The database fails.
+pub async fn told_parts(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    sight: &Sight,
+    mut parts: Vec<SharedPart>,
+) -> Result<Vec<SharedPart>, DbError> {
+    if !sight.all && !parts.is_empty() {
+        let users: Vec<String> = parts.iter().map(|part| part.used_by.clone()).collect();
+        let nodes = lineage::nodes(connection, domain_id, &users).await?;
+        let told = nodes.iter().filter(|node| sight.reads(&node.owner, &node.directory));
+        let told: HashSet<&str> = told.map(|node| node.id.as_str()).collect();
+        parts.retain(|part| told.contains(part.used_by.as_str()));
+    }
+    Ok(parts)
 }
 
 /// Of some references, those to a part inside the closure from outside it.

@@ -35,12 +35,12 @@ pub async fn identity(connection: &mut PgConnection) -> Result<Option<Identity>,
     Ok(found.fetch_optional(connection).await?)
 }
 
-/// Keeps a new identity, unless another replica was first.
+/// Keeps a new identity, unless another replica was first; whether it was kept.
 ///
 /// # Errors
 /// The database fails.
-pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<(), DbError> {
-    sqlx::query!(
+pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<bool, DbError> {
+    let done = sqlx::query!(
         "insert into environment (id, key_check, signing_seed, sealing_seed, public_key, sealing_key)
          values ($1, $2, $3, $4, $5, $6) on conflict do nothing",
         new.id,
@@ -49,10 +49,8 @@ pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Res
         new.sealing_seed,
         new.public_key,
         new.sealing_key
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    );
+    Ok(done.execute(connection).await?.rows_affected() > 0)
 }
 
 /// The digests of the type files that hashes and references were derived with.
@@ -144,7 +142,7 @@ pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>
     Ok(found.into_iter().map(|row| (row.r#type.clone(), row.used as u64)).collect())
 }
 
-/// Pins a source environment's key at its first import; returns the key that is pinned.
+/// Pins a source environment's key at its first import; returns the key that is pinned, and whether it is new.
 ///
 /// # Errors
 /// The database fails.
@@ -154,16 +152,18 @@ pub async fn pin_source(
     name: &str,
     kind: &str,
     public_key: &str,
-) -> Result<String, DbError> {
-    let pinned = sqlx::query_scalar!(
-        "insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
-         on conflict (id) do update set name = excluded.name, kind = excluded.kind returning public_key",
+) -> Result<(String, bool), DbError> {
+    let pinned = sqlx::query!(
+        r#"insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
+         on conflict (id) do update set name = excluded.name, kind = excluded.kind
+         returning public_key, xmax = 0 as "new!""#,
         id,
         name,
         kind,
         public_key
     );
-    Ok(pinned.fetch_one(connection).await?)
+    let pinned = pinned.fetch_one(connection).await?;
+    Ok((pinned.public_key, pinned.new))
 }
 
 /// The key pinned for a source environment, if it was met before.

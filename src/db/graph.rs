@@ -30,8 +30,10 @@ pub struct Found {
     pub found_type: Option<String>,
     /// name,
     pub found_name: Option<String>,
-    /// and owner.
+    /// owner
     pub found_owner: Option<String>,
+    /// and directory.
+    pub found_directory: Option<String>,
 }
 
 impl Found {
@@ -61,12 +63,12 @@ pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[St
         Found,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
             coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, coalesce(r.name, n.name) as found_name,
-            coalesce(r.owner, n.owner) as found_owner
+            coalesce(r.owner, n.owner) as found_owner, coalesce(r.directory, n.directory) as found_directory
          from resource_references e
          join resources f on f.id = e.from_id and f.domain_id = $1
          left join resources r on r.id = e.to_id and r.domain_id = $1
          left join lateral (
-            select id, type, name, owner from resources
+            select id, type, name, owner, directory from resources
             where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
          ) n on true
          where e.from_id = any($2) order by e.from_id, e.ordinal"#,
@@ -89,7 +91,8 @@ pub async fn referrers(
     let found = sqlx::query_as!(
         Found,
         r#"select e.from_id as "from_id!", f.type as "from_type!", e.rule as "rule!", e.to_id, e.to_name,
-            r.id as "found_id?", r.type as "found_type?", r.name as "found_name?", r.owner as "found_owner?"
+            r.id as "found_id?", r.type as "found_type?", r.name as "found_name?", r.owner as "found_owner?",
+            r.directory as "found_directory?"
          from resources r
          join lateral (
             select from_id, rule, to_id, to_name, kind, ordinal from resource_references where to_id = r.id and domain_id = $1
@@ -116,7 +119,7 @@ pub async fn all_references(connection: &mut PgConnection, domain_id: i32) -> Re
         Found,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
             coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, null::text as found_name,
-            null::text as found_owner
+            null::text as found_owner, null::text as found_directory
          from resource_references e
          join resources f on f.id = e.from_id and f.domain_id = $1
          left join resources r on r.id = e.to_id and r.domain_id = $1

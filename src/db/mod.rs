@@ -1,6 +1,8 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachments;
+pub mod audit;
+pub mod callers;
 pub mod closure;
 pub mod contents;
 pub mod copy;
@@ -9,6 +11,7 @@ pub mod domains;
 pub mod environment;
 pub mod exports;
 pub mod facts;
+pub mod grants;
 pub mod graph;
 pub mod idempotency_keys;
 pub mod import_entries;
@@ -20,10 +23,13 @@ pub mod passphrases;
 pub mod record_items;
 pub mod records;
 pub mod resources;
+pub mod roles;
 pub mod rotation;
+pub mod sessions;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;
+pub mod trusted_sources;
 pub mod uploads;
 pub mod users;
 

@@ -52,6 +52,8 @@ pub struct Record {
     pub package: Option<Value>,
     /// Where the package rests in the store.
     pub package_key: Option<String>,
+    /// Who signed the package of an import.
+    pub signature: Option<Value>,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
     /// The target of an online migration.
@@ -74,7 +76,7 @@ pub struct Record {
 
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
-    r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.checklist, r.package, r.package_key, \
+    r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.checklist, r.package, r.package_key, r.signature, \
     r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
@@ -268,6 +270,8 @@ pub struct Change {
     pub package: Option<Value>,
     /// Where it rests.
     pub package_key: Option<String>,
+    /// Who signed it.
+    pub signature: Option<Value>,
     /// Its manifest, entries apart.
     pub manifest: Option<Value>,
     /// What the user chose.
@@ -305,6 +309,7 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         "checklist" = change.checklist,
         "package" = change.package,
         "package_key" = change.package_key,
+        "signature" = change.signature,
         "manifest" = change.manifest,
         "options" = change.options,
         "plan_digest" = change.plan_digest,

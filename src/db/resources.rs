@@ -5,6 +5,8 @@ use futures_util::TryStreamExt;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use crate::domain::sight::Sight;
+
 use super::DbError;
 
 /// A resource as it stands, definition apart.
@@ -55,6 +57,8 @@ pub struct Filter {
     pub directory: Option<String>,
     /// Of this owner.
     pub owner: Option<String>,
+    /// That this user may read, where he does not see all.
+    pub seen_by: Option<Sight>,
     /// Changed at or after.
     pub updated_since: Option<DateTime<Utc>>,
 }
@@ -160,6 +164,14 @@ fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     }
     if let Some(owner) = &filter.owner {
         query.push(" and owner = ").push_bind(owner.clone());
+    }
+    if let Some(sight) = &filter.seen_by {
+        query
+            .push(" and (owner = ")
+            .push_bind(sight.username.clone())
+            .push(" or exists (select from unnest(")
+            .push_bind(sight.readable())
+            .push("::text[]) as granted (prefix) where starts_with(directory || '/', prefix)))");
     }
     if let Some(since) = filter.updated_since {
         query.push(" and updated_at >= ").push_bind(since);

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::DbError;
+use crate::domain::permission::DEFAULT_DOMAIN;
+
+use super::{DbError, sessions};
 
 /// A user.
 #[derive(Debug, Clone)]
@@ -17,8 +19,10 @@ pub struct User {
     pub domain: String,
     /// His name, unique in the domain.
     pub username: String,
-    /// A built-in role.
+    /// His role.
     pub role: String,
+    /// What his role holds, if his domain made it.
+    pub role_permissions: Option<Vec<String>>,
     /// When he was made.
     pub created_at: DateTime<Utc>,
 }
@@ -40,39 +44,6 @@ pub struct Token {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// The user of a token that has not expired, with the token's own permissions.
-///
-/// # Errors
-/// The database fails.
-pub async fn by_token(
-    connection: &mut PgConnection,
-    hash: &[u8],
-) -> Result<Option<(User, Option<Vec<String>>)>, DbError> {
-    let found = sqlx::query!(
-        "with used as (
-            update tokens set last_used_at = clock_timestamp()
-            where hash = $1 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
-         )
-         select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at, t.permissions
-         from tokens t join users u on u.id = t.user_id join domains d on d.id = u.domain_id
-         where t.hash = $1 and (t.expires_at is null or t.expires_at > clock_timestamp())",
-        hash
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(found.map(|row| {
-        let user = User {
-            id: row.id,
-            domain_id: row.domain_id,
-            domain: row.domain,
-            username: row.username,
-            role: row.role,
-            created_at: row.created_at,
-        };
-        (user, row.permissions)
-    }))
-}
-
 /// A user by domain and name.
 ///
 /// # Errors
@@ -80,8 +51,9 @@ pub async fn by_token(
 pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
-        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
-         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.username = $2",
+        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
+         from users u join domains d on d.id = u.domain_id
+         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.username = $2"#,
         domain_id,
         username
     );
@@ -95,8 +67,9 @@ pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &s
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
-        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
-         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.id = $2",
+        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
+         from users u join domains d on d.id = u.domain_id
+         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.id = $2"#,
         domain_id,
         id
     );
@@ -110,8 +83,9 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> R
 pub async fn in_any_domain(connection: &mut PgConnection, id: Uuid) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
-        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
-         from users u join domains d on d.id = u.domain_id where u.id = $1",
+        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
+         from users u join domains d on d.id = u.domain_id
+         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.id = $1"#,
         id
     );
     Ok(found.fetch_optional(connection).await?)
@@ -129,9 +103,10 @@ pub async fn list(
 ) -> Result<Vec<User>, DbError> {
     let found = sqlx::query_as!(
         User,
-        "select u.id, u.domain_id, d.name as domain, u.username, u.role, u.created_at
-         from users u join domains d on d.id = u.domain_id where u.domain_id = $1 and u.username > $2
-         order by u.username limit $3",
+        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
+         from users u join domains d on d.id = u.domain_id
+         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.username > $2
+         order by u.username limit $3"#,
         domain_id,
         after,
         limit
@@ -192,7 +167,7 @@ pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Resu
     Ok(id.fetch_one(connection).await?)
 }
 
-/// Changes a user's role or password; false: no such user in the domain.
+/// Changes a user's role or password; a new password ends his sessions. False: no such user in the domain.
 ///
 /// # Errors
 /// The database fails.
@@ -210,10 +185,27 @@ pub async fn update(
         role,
         password_hash
     );
-    Ok(done.execute(connection).await?.rows_affected() > 0)
+    let done = done.execute(&mut *connection).await?.rows_affected() > 0;
+    if done && password_hash.is_some() {
+        sessions::end_all(connection, id).await?;
+    }
+    Ok(done)
 }
 
-/// Removes a user and his tokens; false: no such user in the domain.
+/// The administrators of the domain that manages the environment, held as they are until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn lock_root_administrators(connection: &mut PgConnection) -> Result<Vec<Uuid>, DbError> {
+    let found = sqlx::query_scalar!(
+        "select u.id from users u join domains d on d.id = u.domain_id
+         where d.name = $1 and u.role = 'admin' order by u.id for update of u",
+        DEFAULT_DOMAIN
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Removes a user with his tokens, sessions and grants; false: no such user in the domain.
 ///
 /// # Errors
 /// The database fails.
@@ -248,26 +240,33 @@ pub async fn insert_token(
     Ok(made.fetch_one(connection).await?)
 }
 
-/// Sets the configuration's token of a user, or revokes it where none is configured any more.
+/// Sets the configuration's token of a user, or revokes it where none is configured any more; whether that
+/// changed anything.
 ///
 /// # Errors
 /// The database fails.
-pub async fn configure_token(connection: &mut PgConnection, user_id: Uuid, hash: Option<&[u8]>) -> Result<(), DbError> {
-    sqlx::query!("delete from tokens where user_id = $1 and configured and hash is distinct from $2", user_id, hash)
-        .execute(&mut *connection)
-        .await?;
+pub async fn configure_token(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    hash: Option<&[u8]>,
+) -> Result<bool, DbError> {
+    let gone = sqlx::query!(
+        "delete from tokens where user_id = $1 and configured and hash is distinct from $2",
+        user_id,
+        hash
+    );
+    let mut changed = gone.execute(&mut *connection).await?.rows_affected();
     if let Some(hash) = hash {
-        sqlx::query!(
+        let made = sqlx::query!(
             "insert into tokens (id, user_id, name, hash, configured) values ($1, $2, 'configuration', $3, true)
              on conflict (hash) do nothing",
             Uuid::now_v7(),
             user_id,
             hash
-        )
-        .execute(connection)
-        .await?;
+        );
+        changed += made.execute(connection).await?.rows_affected();
     }
-    Ok(())
+    Ok(changed > 0)
 }
 
 /// A page of a user's tokens, oldest first.

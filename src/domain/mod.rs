@@ -16,4 +16,6 @@ pub mod permission;
 pub mod record;
 pub mod resource;
 pub mod resource_type;
+pub mod sight;
+pub mod trust;
 pub mod type_file;

@@ -49,6 +49,11 @@ impl Permission {
         EnvironmentManage,
     ];
 
+    /// From the word of the contract.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.as_str() == word)
+    }
+
     /// The word of the contract.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,6 +71,19 @@ impl Permission {
 
 /// The domain that is always there; its administrators manage the environment.
 pub const DEFAULT_DOMAIN: &str = "default";
+
+/// The roles that every domain has.
+pub const BUILT_IN: [&str; 4] = ["admin", "developer", "operator", "viewer"];
+
+/// What a role holds in a domain: a built-in one by its name, one that the domain made by what is kept of it.
+pub fn held(role: &str, domain: &str, kept: Option<&[String]>) -> Vec<Permission> {
+    let own = || {
+        let words = kept.unwrap_or_default().iter();
+        let known = words.filter_map(|word| Permission::parse(word));
+        known.filter(|permission| *permission != EnvironmentManage || domain == DEFAULT_DOMAIN).collect()
+    };
+    of_role(role, domain).unwrap_or_else(own)
+}
 
 /// The permissions of a built-in role in a domain; `None`: no such role.
 pub fn of_role(role: &str, domain: &str) -> Option<Vec<Permission>> {

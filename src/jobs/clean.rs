@@ -45,6 +45,7 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
     let store = app.store.clone();
     blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
+    db::sessions::forget(&mut connection).await?;
     if uploads + packages + orphans + keys + jobs > 0 {
         info!(uploads, packages, orphans, keys, jobs, "cleaned");
     }

@@ -12,6 +12,7 @@ use crate::domain::outcome::Method;
 use crate::domain::record::{Phase, RecordStatus, Transfer};
 use crate::planning::carried::Carried;
 use crate::planning::{self, Planning};
+use crate::trust;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
 use super::stage::{self, Outcome, Shared};
@@ -37,6 +38,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     db::jobs::keep_backend(&mut connection, &context.job).await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
+    trust::check(&context.app, &mut connection, &manifest.environment).await?;
     let carried = Arc::new(planning::carried::of_record(&context.app, &mut connection, &record, |_| true).await?);
     for attempt in 1..=TRIES {
         let attempted = Attempt {

@@ -25,9 +25,6 @@ pub(super) struct ExportOptions {
     /// Export Upstream Resources.
     #[serde(default)]
     pub(super) export_upstream: bool,
-    /// Whoever asked for it sees his own resources only.
-    #[serde(default)]
-    pub(super) own_only: bool,
     /// An export takes secrets along, for who knows its passphrase.
     #[serde(default)]
     pub(super) with_secrets: bool,
@@ -99,10 +96,11 @@ pub(super) async fn make(
     let types = &context.app.types;
     let roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
         .map_err(|_| JobError::Retry("the selection cannot be read".to_owned()))?;
-    let resolved =
+    let mut resolved =
         db::closure::resolve(&mut connection, types, record.domain_id, &roots, options.export_upstream).await?;
-    // References may lead further than when it was asked for.
-    let foreign = resolved.nodes.iter().filter(|node| options.own_only && node.owner != record.requested_by).count();
+    // References may lead further than when it was asked for, and rights less far.
+    let sight = db::callers::sight_of(&mut connection, record.domain_id, &record.requested_by).await?;
+    let foreign = resolved.nodes.iter().filter(|node| !sight.reads(&node.owner, &node.directory)).count();
     if foreign > 0 {
         return Err(JobError::fail(
             "forbidden_resources",
@@ -110,6 +108,8 @@ pub(super) async fn make(
             "Ask for access, or leave out what needs them.",
         ));
     }
+    let parts = std::mem::take(&mut resolved.shared_parts);
+    resolved.shared_parts = db::closure::told_parts(&mut connection, record.domain_id, &sight, parts).await?;
     let mut prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
     let mut warnings = Vec::new();
     if let Some(recipient) = recipient {

@@ -33,6 +33,7 @@ use crate::planning::carried::CarriedError;
 use crate::planning::{self, PlanningError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
 use crate::wire::record::RecordError;
 
 /// Why a job did not do its work.
@@ -111,6 +112,15 @@ impl From<CarriedError> for JobError {
             CarriedError::Wrong => Self::fail("passphrase_wrong", error.to_string(), error.hint()),
             CarriedError::Package(error) => error.into(),
             CarriedError::Secret(error) => Self::Retry(error.to_string()),
+        }
+    }
+}
+
+impl From<TrustError> for JobError {
+    fn from(error: TrustError) -> Self {
+        match error {
+            TrustError::Db(error) => error.into(),
+            TrustError::Untrusted(reason) => Self::fail("package_untrusted", reason.to_string(), reason.hint()),
         }
     }
 }

@@ -15,11 +15,13 @@ use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
+use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
 use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
+use crate::trust::{self, TrustError};
 use crate::wire::record::PlanRequest;
 
 use super::index::{self, Index, Listed};
@@ -51,7 +53,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     planning::carried::of_record(app, &mut connection, record, move |id| ids.contains(id)).await?;
 
     context.phase(Phase::Planning).await?;
-    pin(app, &mut connection, &manifest).await?;
+    let signature = pin(app, &mut connection, record, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
     let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
@@ -63,6 +65,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         status: Some(status),
         progress: Some((total, total, "resources")),
         manifest: Some(serde_json::json!(manifest)),
+        signature: Some(serde_json::json!(signature)),
         options: Some(serde_json::json!(options)),
         ..change
     };
@@ -83,19 +86,37 @@ async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }
 
-async fn pin(app: &App, connection: &mut db::PgConnection, manifest: &Manifest) -> Result<(), JobError> {
+/// Checks the signer; its first package pins its key.
+async fn pin(
+    app: &App,
+    connection: &mut db::PgConnection,
+    record: &Record,
+    manifest: &Manifest,
+) -> Result<Signature, JobError> {
     let origin = &manifest.environment;
-    let pinned =
-        db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
-    let own = origin.id == app.identity.id && origin.public_key != app.identity.public_key;
-    if pinned == origin.public_key && !own {
-        return Ok(());
+    let mut transaction = connection.begin().await?;
+    let signature = trust::check(app, &mut transaction, origin).await?;
+    let (pinned, new) =
+        db::environment::pin_source(&mut transaction, &origin.id, &origin.name, &origin.kind, &origin.public_key)
+            .await?;
+    // Another package of the same environment was parsed at the same time.
+    if pinned != origin.public_key {
+        return Err(TrustError::from(Untrusted::OtherKey).into());
     }
-    Err(JobError::fail(
-        "package_untrusted",
-        "The package claims to come from an environment whose packages were signed with another key so far.",
-        "Make sure where the package comes from. If that environment has a new key, ask the administrator of this one to remove the old one.",
-    ))
+    if new {
+        let entry = db::audit::Entry {
+            domain_id: None,
+            username: Some(&record.requested_by),
+            token: Some("worker"),
+            action: "key.pin",
+            object: ("source_environment", &origin.id),
+            details: serde_json::json!({"name": origin.name, "public_key": pinned, "domain": record.domain, "record": record.id}),
+            address: None,
+        };
+        db::audit::insert(&mut transaction, &entry).await?;
+    }
+    transaction.commit().await?;
+    Ok(signature)
 }
 
 /// Reads the whole package: index, shards, attachment bytes.

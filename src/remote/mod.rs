@@ -55,6 +55,8 @@ impl Remote {
             .no_proxy()
             .dns_resolver(resolver::Guarded)
             .connect_timeout(Duration::from_secs(5))
+            // Servers close what is idle for longer.
+            .pool_idle_timeout(Duration::from_secs(20))
             .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| RemoteError::unreachable(&error.to_string()))?;

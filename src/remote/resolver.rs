@@ -1,7 +1,7 @@
 //! Name resolution that never gives a link-local or metadata address: the check and the connection
 //! use the same answer, so a name cannot point elsewhere in between.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -11,34 +11,73 @@ pub(super) struct Guarded;
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| !is_forbidden(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err("the name has no address that may be used".into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            Ok(Box::new(usable(tokio::net::lookup_host((name.as_str(), 0)).await?)?.into_iter()) as Addrs)
         })
     }
 }
 
-/// Link-local and unspecified addresses, also inside IPv6; cloud metadata services answer there.
+/// What is left of an answer; a name that also has an address that targets may not have keeps the others.
+fn usable(found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, &'static str> {
+    let usable: Vec<SocketAddr> = found.filter(|address| !is_forbidden(address.ip())).collect();
+    if usable.is_empty() { Err("the name has no address that may be used") } else { Ok(usable) }
+}
+
+/// Where clouds answer about themselves outside link-local addresses.
+const METADATA: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+
+/// Link-local, unspecified and metadata addresses, also inside IPv6.
 pub(super) fn is_forbidden(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast(),
+        IpAddr::V4(v4) => {
+            v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_broadcast()
+                || v4.is_multicast()
+                || v4.octets()[0] == 0
+                || METADATA.contains(&v4)
+        }
         IpAddr::V6(v6) => {
             let metadata = v6.segments() == [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254];
             metadata
                 || v6.is_unicast_link_local()
                 || v6.is_unspecified()
                 || v6.is_multicast()
-                || v6.to_ipv4().is_some_and(|v4| !v6.is_loopback() && is_forbidden(IpAddr::V4(v4)))
+                || inside(v6).is_some_and(|v4| !v6.is_loopback() && is_forbidden(IpAddr::V4(v4)))
         }
+    }
+}
+
+/// The IPv4 address that an IPv6 one leads to: mapped, compatible, translated (NAT64), 6to4.
+fn inside(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let from = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(from(high, low)),
+        [0x2002, high, low, ..] => Some(from(high, low)),
+        _ => v6.to_ipv4(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::super::Allowed;
+    use super::usable;
+
+    #[test]
+    fn a_name_is_never_resolved_to_a_link_local_address() {
+        let addresses =
+            |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let left = |texts: &[&str]| usable(addresses(texts).into_iter());
+        // Whatever a name answers the second time, this very answer is what is connected to.
+        let mixed =
+            ["169.254.169.254:0", "192.0.2.1:0", "[fe80::1]:0", "[2001:db8::1]:0", "[::ffff:169.254.169.254]:0"];
+        assert_eq!(left(&mixed), Ok(addresses(&["192.0.2.1:0", "[2001:db8::1]:0"])));
+        assert_eq!(left(&["127.0.0.1:0", "0.0.0.0:0"]), Ok(addresses(&["127.0.0.1:0"])));
+        assert!(left(&["169.254.169.254:0", "[fe80::1]:0"]).is_err());
+        assert!(left(&[]).is_err());
+    }
 
     #[test]
     fn link_local_addresses_are_refused_in_every_spelling() {
@@ -50,10 +89,24 @@ mod tests {
             "http://0xa9fea9fe/",
             "http://[::ffff:169.254.169.254]/",
             "http://[fe80::1]/",
+            "http://[::a9fe:a9fe]/",
+            "http://[64:ff9b::169.254.169.254]/",
+            "http://[2002:a9fe:a9fe::1]/",
+            "http://169.254.43518/",
+            "http://0xa9.0xfe.0xa9.0xfe/",
+            "http://0xa9.254.0251.254/",
+            "http://１６９.254.169.254/",
+            "http://100.100.100.200/",
+            "http://168.63.129.16/",
+            "http://0.1.2.3/",
+            "http://[ff02::1]/",
             "http://[fd00:ec2::254]/",
             "http://0.0.0.0/",
             "ftp://example.com/",
             "http://user:secret@example.com/",
+            "http://user@example.com/",
+            "http://:secret@example.com/",
+            "http://example.com@169.254.169.254/",
             "production",
         ] {
             assert!(allowed.check(address).is_err(), "{address}");

@@ -1,5 +1,6 @@
 //! JSON shapes of the contract, shared by `api` and `remote`.
 
+pub mod audit;
 pub mod environment;
 pub mod import;
 pub mod passphrase;
@@ -7,6 +8,7 @@ pub mod record;
 pub mod resource;
 pub mod selection;
 pub mod target;
+pub mod trust;
 pub mod user;
 
 use serde::{Deserialize, Serialize};

@@ -13,6 +13,7 @@ use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
 use crate::domain::outcome::{Counts, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
+use crate::domain::trust::Signature;
 
 /// A record: one export, import or online migration.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -48,6 +49,9 @@ pub struct Record {
     pub target: Option<TargetRef>,
     /// The name of the environment that an import comes from.
     pub source_environment: Option<String>,
+    /// Who signed the package of an import.
+    #[serde(default)]
+    pub signature: Option<Signature>,
     /// The import record at the target.
     pub remote_record_id: Option<Uuid>,
     /// What should be known.

@@ -28,7 +28,7 @@ pub struct NewUser {
     /// For the page; a user without one has tokens only.
     #[serde(default)]
     pub password: Option<String>,
-    /// admin, developer, operator, viewer.
+    /// admin, developer, operator, viewer, or a role of the domain.
     pub role: String,
     /// Another domain: environment administrators alone.
     #[serde(default)]
@@ -79,6 +79,17 @@ pub struct NewToken {
     pub permissions: Option<Vec<String>>,
 }
 
+/// Who wants to sign in.
+#[derive(Deserialize, ToSchema)]
+pub struct SignIn {
+    /// The name of his domain.
+    pub domain: String,
+    /// His name in it.
+    pub username: String,
+    /// His password.
+    pub password: String,
+}
+
 /// Who is asking.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Whoami {
@@ -91,5 +102,73 @@ pub struct Whoami {
     /// His role.
     pub role: String,
     /// What he may do with these credentials.
+    pub permissions: Vec<String>,
+}
+
+/// A directory that is open to a user, with all below it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Grant {
+    /// Its ID.
+    pub id: Uuid,
+    /// To whom.
+    pub user_id: Uuid,
+    /// His name.
+    pub username: String,
+    /// With all below it.
+    pub directory: String,
+    /// Reading alone, or writing too.
+    pub access: Access,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What a grant opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and, with `resource.write`, writing.
+    Write,
+}
+
+impl Access {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// A grant to be given.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewGrant {
+    /// A user of the domain.
+    pub user_id: Uuid,
+    /// With all below it.
+    pub directory: String,
+    /// Reading alone, or writing too.
+    pub access: Access,
+}
+
+/// What its users may do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Role {
+    /// Unique in the domain.
+    pub name: String,
+    /// What it holds.
+    pub permissions: Vec<String>,
+    /// Every domain has it as it is.
+    pub built_in: bool,
+}
+
+/// A role to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewRole {
+    /// Unique in the domain, by the rule of IDs.
+    pub name: String,
+    /// What it holds.
     pub permissions: Vec<String>,
 }

@@ -53,6 +53,10 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         call(&delete, "users/ID/tokens/ID", ""),
         call(&get, "domains", "environment.manage"),
         call(&post, "domains", "environment.manage"),
+        call(&get, "audit", "domain.manage"),
+        call(&get, "trusted-sources", "environment.manage"),
+        call(&post, "trusted-sources", "environment.manage"),
+        call(&delete, "trusted-sources/ID", "environment.manage"),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::support::audit::audited;
 use crate::support::process::Process;
 use crate::support::{Environment, User, comparable};
 
@@ -74,7 +75,8 @@ pub fn hashes_of(catalogue: &[Value]) -> BTreeMap<String, String> {
     catalogue.iter().map(|resource| (text(&resource["id"]), text(&resource["content_hash"]))).collect()
 }
 
-/// An ended record: every item is final, the counts are those of the items, no job is open, nothing is staged.
+/// An ended record: every item is final, the counts are those of the items, the audit has each change of state once,
+/// no job is open, nothing is staged.
 pub async fn settled(process: &Process, record: &Value) {
     let user = process.admin();
     assert!(record["finished_at"].is_string() && record["started_at"].is_string(), "{record}");
@@ -98,6 +100,7 @@ pub async fn settled(process: &Process, record: &Value) {
     assert!(items.iter().all(|item| item["status"] != "pending"), "an item is not final");
 
     let mut connection = process.sql().await;
+    audited(&mut connection, record).await;
     assert_eq!(ferry::db::jobs::open_count(&mut connection).await.unwrap(), 0, "jobs are left over");
     let entries: i64 =
         sqlx::query_scalar("select count(*) from import_entries").fetch_one(&mut connection).await.unwrap();

@@ -1,5 +1,6 @@
 //! Servers to test against, and a client that says what went wrong.
 
+pub mod audit;
 mod cluster;
 pub mod gate;
 pub mod package;

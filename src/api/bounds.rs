@@ -1,0 +1,95 @@
+//! How much a request's body may hold, and how long it may pause: for every route, whatever its handler reads.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{LengthLimitError, Limited};
+use tower_http::timeout::{TimeoutBody, TimeoutError};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use crate::config::Limits;
+
+use super::Shared;
+use super::error::ApiError;
+
+/// What a route takes that says nothing of a body.
+const NO_BODY: u64 = 64 * 1024;
+/// What JSON has besides a definition, and a form besides its package.
+const SLACK: u64 = 64 * 1024;
+
+/// The bounds of a route's bodies.
+#[derive(Clone)]
+pub struct Bounds {
+    most: Arc<HashMap<Method, u64>>,
+    idle: Duration,
+}
+
+impl Bounds {
+    /// Those that follow from the media types that a route's operations take.
+    pub fn of(route: &UtoipaMethodRouter<Shared>, app: &Shared) -> Self {
+        let items = route.1.paths.values();
+        let most =
+            items.flat_map(|item| operations(item).map(|(method, found)| (method, most(found, &app.config.limits))));
+        Self { most: Arc::new(most.collect()), idle: Duration::from_secs(app.config.server.idle_seconds.into()) }
+    }
+}
+
+fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
+    let all = [
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+/// The most that one of an operation's media types may hold, in bytes.
+fn most(operation: &Operation, limits: &Limits) -> u64 {
+    let Some(RefOr::T(body)) = &operation.request_body else { return NO_BODY };
+    let of = |media: &String| match media.as_str() {
+        "application/json" => limits.max_definition_bytes.saturating_add(SLACK),
+        "application/octet-stream" => limits.max_attachment_bytes,
+        "multipart/form-data" => limits.max_package_bytes.saturating_add(SLACK),
+        _ => limits.max_package_bytes,
+    };
+    body.content.keys().map(of).max().unwrap_or(NO_BODY)
+}
+
+/// Refuses a body that is announced as too large, cuts one off that turns out to be, or that stops coming.
+pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
+    let most = bounds.most.get(request.method()).copied().unwrap_or(NO_BODY);
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > most) {
+        return ApiError::too_large(most).into_response();
+    }
+    let limit = usize::try_from(most).unwrap_or(usize::MAX);
+    let bounded = |body: Body| Body::new(TimeoutBody::new(bounds.idle, Limited::new(body, limit)));
+    next.run(request.map(bounded)).await
+}
+
+/// Why a body could not be read to its end.
+pub fn broken(error: &(dyn Error + 'static)) -> ApiError {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if inner.is::<LengthLimitError>() {
+            let detail = "The body has more bytes than this address takes.";
+            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
+        }
+        if inner.is::<TimeoutError>() {
+            let detail = "Nothing of the body arrived for a while. Send it again.";
+            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
+        }
+        cause = inner.source();
+    }
+    ApiError::body("The body was cut off.")
+}

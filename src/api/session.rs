@@ -1,0 +1,193 @@
+//! Sessions of the page: signing in, who is asking, signing out.
+
+use std::net::IpAddr;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::db::sessions::{self as rows, Account, Allowed};
+use crate::db::{self, Acquire};
+use crate::domain::resource::{Hash, parse_name};
+use crate::secrets;
+use crate::wire::user::{SignIn, Whoami};
+
+use super::auth::{Caller, Credentials};
+use super::client::ClientAddress;
+use super::error::ApiError;
+use super::extract::JsonBody;
+use super::{Shared, audit};
+
+/// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
+const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
+/// For one account, whoever tries: then it is locked for five minutes.
+const PER_ACCOUNT: Allowed = Allowed { attempts: 5, seconds: 300, from_last: true };
+/// Checking a password takes a processor and 19 MiB; the others wait.
+static CHECKS: Semaphore = Semaphore::const_new(4);
+
+/// Who is asking, and what he may do with these credentials.
+#[utoipa::path(get, path = "/api/v1/session", operation_id = "show", responses((status = 200, body = Whoami)))]
+pub async fn whoami(caller: Caller) -> Json<Whoami> {
+    Json(caller.whoami())
+}
+
+/// Signs a user in: the answer sets the cookie of his session. It ends after 12 hours without a request, and
+/// after 7 days at the latest.
+#[utoipa::path(
+    post, path = "/api/v1/session", operation_id = "create", request_body = SignIn,
+    responses(
+        (status = 200, body = Whoami, headers(("Set-Cookie" = String))),
+        (status = 401, description = "Domain, user name or password is wrong"),
+        (status = 429, description = "Too many attempts; `Retry-After` says for how many seconds"),
+    )
+)]
+pub async fn sign_in(
+    State(app): State<Shared>,
+    ClientAddress(client): ClientAddress,
+    headers: HeaderMap,
+    JsonBody(asked): JsonBody<SignIn>,
+) -> Result<Response, ApiError> {
+    let username = parse_name(&asked.username).unwrap_or(asked.username);
+    let address = client.map(|client| place("address", &[&network(client)]));
+    let account_place = place("account", &[asked.domain.as_bytes(), username.as_bytes()]);
+    let found = {
+        let mut connection = app.pool.acquire().await?;
+        let places = address.iter().map(|place| (place, PER_ADDRESS)).chain([(&account_place, PER_ACCOUNT)]);
+        for (place, allowed) in places {
+            if let Some(seconds) = rows::attempt(&mut connection, &place.0, allowed).await? {
+                return Err(ApiError::rate_limited(seconds));
+            }
+        }
+        rows::account(&mut connection, &asked.domain, &username).await?
+    };
+    let kept = found.as_ref().and_then(|account| account.password_hash.clone());
+    let fits = {
+        let _turn = CHECKS.acquire().await.map_err(|_| ApiError::busy())?;
+        let password = asked.password;
+        tokio::task::spawn_blocking(move || secrets::password_fits(&password, kept.as_deref())).await?
+    };
+    if !fits {
+        let mut connection = app.pool.acquire().await?;
+        let known = found.as_ref().map(|account| account.domain_id);
+        let named = found.as_ref().map(|_| username.as_str());
+        audit::sign_in(&mut connection, (known, named), client, false).await?;
+    }
+    let account = found.filter(|_| fits).ok_or_else(wrong)?;
+    let places = (address.as_ref(), &account_place);
+    let (cookie, caller) = begin(&app, &headers, &account, places, client).await?;
+    let jar = CookieJar::new().add(cookie);
+    Ok((jar, Json(caller.whoami())).into_response())
+}
+
+/// Begins a session in place of the one that the browser had.
+async fn begin(
+    app: &App,
+    headers: &HeaderMap,
+    account: &Account,
+    (address, account_place): (Option<&Hash>, &Hash),
+    client: Option<IpAddr>,
+) -> Result<(Cookie<'static>, Caller), ApiError> {
+    let key = hex::encode(*secrets::random::<32>()?);
+    let hash = secrets::token_hash(&key);
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    rows::forgive(&mut transaction, &account_place.0).await?;
+    if let Some(address) = address {
+        rows::take_back(&mut transaction, &address.0).await?;
+    }
+    if let Some(before) = key_of(app, headers) {
+        rows::delete(&mut transaction, &secrets::token_hash(&before).0).await?;
+    }
+    if !rows::insert(&mut transaction, account, &hash.0).await? {
+        return Err(wrong());
+    }
+    let signed = db::callers::by_session(&mut transaction, &hash.0).await?.ok_or_else(wrong)?;
+    let user = (Some(signed.user.domain_id), Some(signed.user.username.as_str()));
+    audit::sign_in(&mut transaction, user, client, true).await?;
+    transaction.commit().await?;
+    Ok((cookie(app, key), Caller::of(signed, Credentials::Session(hash), client)))
+}
+
+/// Signs out: ends the session and clears its cookie.
+#[utoipa::path(
+    delete, path = "/api/v1/session", operation_id = "delete",
+    responses(
+        (status = 204, headers(("Set-Cookie" = String))),
+        (status = 409, description = "A token is no session; it is revoked under its user"),
+    )
+)]
+pub async fn sign_out(State(app): State<Shared>, caller: Caller, headers: HeaderMap) -> Result<Response, ApiError> {
+    let Credentials::Session(hash) = caller.credentials else {
+        let detail = "A token is no session. Revoke it with DELETE /api/v1/users/{id}/tokens/{token_id}.";
+        return Err(ApiError::conflict(detail));
+    };
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    rows::delete(&mut transaction, &hash.0).await?;
+    audit::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
+        .await?;
+    transaction.commit().await?;
+    let jar = CookieJar::from_headers(&headers).remove(cookie(&app, String::new()));
+    Ok((StatusCode::NO_CONTENT, jar).into_response())
+}
+
+/// The same for an unknown user, one without a password and a wrong password.
+fn wrong() -> ApiError {
+    let detail = "The domain, the user name or the password is wrong.";
+    ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+}
+
+/// Where attempts are counted.
+fn place(kind: &str, parts: &[&[u8]]) -> Hash {
+    let mut bytes = kind.as_bytes().to_vec();
+    for part in parts {
+        bytes.extend((part.len() as u64).to_be_bytes());
+        bytes.extend(*part);
+    }
+    Hash::of(&bytes)
+}
+
+/// What one client has for its own: an address, in IPv6 the 64 bits of its network.
+fn network(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets()[..8].to_vec(),
+    }
+}
+
+/// Browsers share cookies between the ports of a host, so that each environment has a name of its own.
+fn cookie_name(app: &App) -> String {
+    format!("ferry_session_{}", app.identity.id.split('-').next().unwrap_or_default())
+}
+
+/// The browser forgets it when it is closed; how long it is good for is decided here.
+fn cookie(app: &App, key: String) -> Cookie<'static> {
+    let secure = app.config.server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
+    let built = Cookie::build((cookie_name(app), key)).path("/").http_only(true).same_site(SameSite::Strict);
+    built.secure(secure).build()
+}
+
+/// The key of the session whose cookie came along.
+pub(super) fn key_of(app: &App, headers: &HeaderMap) -> Option<String> {
+    let jar = CookieJar::from_headers(headers);
+    jar.get(&cookie_name(app)).map(|cookie| cookie.value().to_owned()).filter(|key| !key.is_empty())
+}
+
+/// Whether a request that the cookie of a session came along with was made by our own page: a browser sends the
+/// cookie with whatever another page makes it ask for. What no browser sends says neither, and is refused.
+pub(super) fn is_own_page(app: &App, headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if headers.contains_key("sec-fetch-site") {
+        return text("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"));
+    }
+    let origin = |url: &str| url::Url::parse(url).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
+    let Some(given) = text(header::ORIGIN.as_str()).and_then(origin) else { return false };
+    let public = app.config.server.public_url.as_deref().and_then(origin);
+    let host = text(header::HOST.as_str());
+    let here = ["http", "https"].into_iter().filter_map(|scheme| origin(&format!("{scheme}://{}", host?)));
+    public.into_iter().chain(here).any(|own| own == given)
+}

@@ -1,0 +1,28 @@
+//! Trusted sources.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// An environment whose packages are trusted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TrustedSource {
+    /// Its ID.
+    pub id: Uuid,
+    /// What this environment calls it.
+    pub name: String,
+    /// The key that it signs with: ed25519, base64.
+    pub public_key: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A trusted source to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewTrustedSource {
+    /// What to call it.
+    pub name: String,
+    /// `public_key` of its `GET /api/v1/environment`: ed25519, 32 bytes in base64.
+    pub public_key: String,
+}
