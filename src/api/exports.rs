@@ -98,7 +98,12 @@ pub async fn create(
         target: None,
     };
     let mut transaction = connection.begin().await?;
-    let details = serde_json::json!({"name": name, "roots": roots.len(), "export_upstream": request.export_upstream});
+    let details = serde_json::json!({
+        "name": name,
+        "roots": roots.len(),
+        "export_upstream": request.export_upstream,
+        "with_secrets": request.passphrase.is_some(),
+    });
     note(&mut transaction, &caller, "export.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     if let Some(passphrase) = &request.passphrase {

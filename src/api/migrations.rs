@@ -62,7 +62,9 @@ pub async fn create(
         target: Some((target.id, &target.name)),
     };
     let mut transaction = connection.begin().await?;
-    let details = serde_json::json!({"name": name, "target": target.name, "roots": roots.len()});
+    let details = serde_json::json!({
+        "name": name, "target": target.name, "roots": roots.len(), "carry_secrets": request.carry_secrets,
+    });
     note(&mut transaction, &caller, "migration.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
     jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
