@@ -166,7 +166,8 @@ fn cookie_name(app: &App) -> String {
 
 /// The browser forgets it when it is closed; how long it is good for is decided here.
 fn cookie(app: &App, key: String) -> Cookie<'static> {
-    let secure = app.config.server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
+    let server = &app.config.server;
+    let secure = server.tls_cert.is_some() || server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
     let built = Cookie::build((cookie_name(app), key)).path("/").http_only(true).same_site(SameSite::Strict);
     built.secure(secure).build()
 }

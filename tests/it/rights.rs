@@ -168,7 +168,8 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
     let document: Value = serde_json::from_str(&ferry::api::document()).unwrap();
     let mut walked = 0;
     for (method, path, operation) in operations(&document) {
-        if !path.contains('{') {
+        // What is the environment's belongs to no domain, and is for its administrators alone.
+        if !path.contains('{') || operation["x-permission"] == "environment.manage" {
             continue;
         }
         let noun = path.split('/').nth(3).unwrap();
