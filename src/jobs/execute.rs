@@ -31,7 +31,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let applying =
         Change { phase: Some(Phase::Applying), progress: Some((0, total, "resources")), ..Change::default() };
     context.note(applying).await?;
-    let request: PlanRequest = serde_json::from_value(record.options.clone()).map_err(|_| {
+    let request = PlanRequest::of(&record.options).ok_or_else(|| {
         JobError::fail("invalid_field", "The import's options cannot be read.", "Set the options again.")
     })?;
     let mut connection = db::dedicated(&context.app.pool).await?;

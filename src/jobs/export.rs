@@ -40,19 +40,14 @@ pub(super) struct ExportOptions {
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let exported = make(&context, &record, None, false).await?;
-    let mut connection = context.app.pool.acquire().await?;
-    let mut transaction = db::Acquire::begin(&mut *connection).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| item(node, Status::Succeeded)).collect();
-    db::record_items::replace(&mut transaction, record.id, &planning::chunks(&items)?).await?;
     let change = Change {
         status: Some(RecordStatus::Succeeded),
         phase: Some(Phase::Finishing),
         counts: Some(planning::counts(&items)),
         ..exported.change
     };
-    db::records::update(&mut transaction, record.id, change).await?;
-    db::jobs::end(&mut transaction, &context.job).await?;
-    transaction.commit().await?;
+    context.end(Some(&items), change).await?;
     match &record.package_key {
         Some(replaced) => Ok(context.app.store.delete(replaced).await?),
         None => Ok(()),

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::records::{Change, Record};
-use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::outcome::{Counts, Status};
 use crate::domain::record::{Phase, RecordStatus, Transfer};
 use crate::planning;
@@ -98,22 +97,11 @@ async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<
     let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
     let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
     let change = Change { transfer: Some(Transfer { upload_id: None, ..transfer }), ..exported.change };
-    write(&courier.context, &items, change).await?;
+    courier.context.keep(Some(&items), change).await?;
     match &record.package_key {
         Some(replaced) => Ok(courier.context.app.store.delete(replaced).await?),
         None => Ok(()),
     }
-}
-
-/// Replaces the items and changes the record.
-async fn write(context: &Context, items: &[Item], change: Change) -> Result<(), JobError> {
-    let mut connection = context.app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    db::record_items::replace(&mut transaction, context.record_id(), &planning::chunks(items)?).await?;
-    db::records::update(&mut transaction, context.record_id(), change).await?;
-    db::jobs::fence(&mut transaction, &context.job).await?;
-    transaction.commit().await?;
-    Ok(())
 }
 
 /// Brings the package to the target and makes the import of it there: one, however often this is tried.
@@ -159,15 +147,15 @@ async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
         return Ok(());
     }
     // It goes on by itself then: a cancel has to ask it.
-    let told = Transfer { told: true, ..transfer.clone() };
-    courier.context.note(Change { transfer: Some(told), ..Change::default() }).await?;
+    let told = Transfer { told: true, ..transfer };
+    courier.context.note(Change { transfer: Some(told.clone()), ..Change::default() }).await?;
     match courier.tried(|| courier.remote.retry(there)).await? {
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
         Err(error) => return Err(error.into()),
     }
-    let transfer = Transfer { again: false, told: true, ..transfer };
+    let transfer = Transfer { again: false, ..told };
     courier.context.note(Change { transfer: Some(transfer), ..Change::default() }).await
 }
 
@@ -262,7 +250,7 @@ async fn show(
         transfer: Some(Transfer { confirmed: false, told: false, plan_digest: None, ..record.transfer()? }),
         ..Change::default()
     };
-    end(context, &items, change).await?;
+    context.end(unless_none(&items), change).await?;
     Ok(Next::Shown)
 }
 
@@ -312,23 +300,10 @@ async fn mirror(courier: &Courier, ended: &wire::record::Record) -> Result<(), J
         checklist: Some(serde_json::json!(ended.checklist)),
         ..Change::default()
     };
-    end(context, &items, change).await
+    context.end(unless_none(&items), change).await
 }
 
-/// Writes what this job leaves behind, and ends it.
-async fn end(context: &Context, items: &[Item], change: Change) -> Result<(), JobError> {
-    let mut connection = context.app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    replace(&mut transaction, context.record_id(), items).await?;
-    db::records::update(&mut transaction, context.record_id(), change).await?;
-    db::jobs::end(&mut transaction, &context.job).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-async fn replace(connection: &mut PgConnection, id: Uuid, items: &[Item]) -> Result<(), DbError> {
-    if items.is_empty() {
-        return Ok(());
-    }
-    db::record_items::replace(connection, id, &planning::chunks(items)?).await
+/// Where the target has none, as its import failed before it had any, those that were sent stay.
+fn unless_none(items: &[Item]) -> Option<&[Item]> {
+    (!items.is_empty()).then_some(items)
 }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::jobs::{EXECUTE, EXPORT, Job, MIGRATE, PARSE};
 use crate::db::records::{Change, Record};
-use crate::db::{self, Acquire, DbError};
+use crate::db::{self, Acquire, DbError, Postgres, Transaction};
 use crate::domain::record::{Phase, RecordStatus};
 use crate::package::PackageError;
 use crate::planning::carried::CarriedError;
@@ -34,7 +34,7 @@ use crate::planning::{self, PlanningError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
 use crate::trust::TrustError;
-use crate::wire::record::RecordError;
+use crate::wire::record::{Item, RecordError};
 
 /// Why a job did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -184,12 +184,30 @@ impl Context {
 
     /// Writes to the record while the job goes on.
     pub(crate) async fn note(&self, change: Change) -> Result<(), JobError> {
-        let mut connection = self.app.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        db::records::update(&mut transaction, self.job.record_id, change).await?;
+        self.keep(None, change).await
+    }
+
+    /// The same with other items, if there are any.
+    pub(crate) async fn keep(&self, items: Option<&[Item]>, change: Change) -> Result<(), JobError> {
+        let mut transaction = self.write(items, change).await?;
         db::jobs::fence(&mut transaction, &self.job).await?;
-        transaction.commit().await?;
-        Ok(())
+        Ok(transaction.commit().await?)
+    }
+
+    /// The same, and the job has ended.
+    pub(crate) async fn end(&self, items: Option<&[Item]>, change: Change) -> Result<(), JobError> {
+        let mut transaction = self.write(items, change).await?;
+        db::jobs::end(&mut transaction, &self.job).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn write(&self, items: Option<&[Item]>, change: Change) -> Result<Transaction<'static, Postgres>, JobError> {
+        let mut transaction = self.app.pool.begin().await?;
+        if let Some(items) = items {
+            db::record_items::replace(&mut transaction, self.job.record_id, &planning::chunks(items)?).await?;
+        }
+        db::records::update(&mut transaction, self.job.record_id, change).await?;
+        Ok(transaction)
     }
 
     /// Says what the record is doing.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
+
 use crate::domain::record::Phase;
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
@@ -48,7 +50,7 @@ pub(super) async fn ask(courier: &Courier, prepared: &Prepared, there: String) -
     while lines.peek().is_some() {
         let portion: Vec<LackingLine> = lines.by_ref().take(PORTION).collect();
         let head = head.clone();
-        let body = blocking(move || body(&head, &portion)).await?;
+        let body = Bytes::from(blocking(move || body(&head, &portion)).await?);
         let answer = courier.tried(|| courier.remote.lacking(body.clone())).await??;
         lacking.ids.extend(answer.ids);
         lacking.attachments.extend(answer.attachments);

@@ -81,7 +81,8 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     Ok(())
 }
 
-async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
+/// Opens the package of a record.
+pub(super) async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
     let (app, record) = (app.clone(), record.clone());
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }

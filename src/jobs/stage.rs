@@ -22,13 +22,13 @@ use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
 use crate::package::reader::Lines;
 use crate::package::{PackageError, attachment_name};
+use crate::planning::Planning;
 use crate::planning::carried::Carried;
-use crate::planning::{self, Planning};
 use crate::store::attachment_key;
 use crate::wire::record::{ChecklistEntry, SECRET_MISSING};
 
 use super::fill;
-use super::parse::{AT_ONCE, TELL, lines_of, stream};
+use super::parse::{AT_ONCE, TELL, lines_of, open, stream};
 use super::{Context, JobError, blocking};
 
 /// Rows are sent when this many bytes are gathered.
@@ -143,8 +143,7 @@ pub(super) async fn stage(shared: &Arc<Shared>, connection: &mut PgConnection) -
 }
 
 async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome: &mut Outcome) -> Result<(), JobError> {
-    let (app, record) = (shared.app.clone(), shared.record.clone());
-    let mut package = blocking(move || Ok(planning::open_package(&app, &record)?)).await?;
+    let mut package = open(&shared.app, &shared.record).await?;
     let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
     let reader = tokio::task::spawn_blocking(move || {
         package.resources::<PackageError>(&mut |lines| {
@@ -306,8 +305,7 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
     let hashes: Vec<Vec<u8>> = paths.values().map(|hash| hash.0.to_vec()).collect();
     let stored: HashSet<Hash> = db::attachments::stored(connection, &hashes).await?.into_iter().collect();
     let lacking: HashSet<Hash> = paths.values().filter(|hash| !stored.contains(hash)).copied().collect();
-    let (app, record) = (shared.app.clone(), shared.record.clone());
-    let mut package = blocking(move || Ok(planning::open_package(&app, &record)?)).await?;
+    let mut package = open(&shared.app, &shared.record).await?;
     let mut sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
     let wanted: HashSet<Hash> = paths.values().copied().collect();
     sizes.extend(db::contents::attachments(connection, shared.record.domain_id, &wanted).await?);

@@ -134,7 +134,7 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::environment`].
-    pub async fn lacking(&self, lines: Vec<u8>) -> Result<Lacking, RemoteError> {
+    pub async fn lacking(&self, lines: Bytes) -> Result<Lacking, RemoteError> {
         let request = self.request(Method::POST, "/api/v1/imports/lacking").timeout(IDLE * 10);
         self.json(request.header("content-type", "application/x-ndjson").body(lines)).await
     }
