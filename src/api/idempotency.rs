@@ -45,6 +45,17 @@ struct Claim {
     kept: AtomicBool,
 }
 
+impl Claim {
+    /// Gives it up. One that was kept after all stays: its row has an answer.
+    async fn release(&self) {
+        if self.before.is_none()
+            && let Ok(mut connection) = self.app.pool.acquire().await
+        {
+            let _ = rows::release(&mut connection, self.id, &self.key).await;
+        }
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Once {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -211,12 +222,8 @@ impl Once {
             () = renewed => return busy().into_response(),
         };
         guard.disarm();
-        if (!claim.kept.load(Ordering::Relaxed) || !response.status().is_success())
-            && claim.before.is_none()
-            && let Ok(mut connection) = claim.app.pool.acquire().await
-        {
-            // One that was kept after all stays: the row has its answer.
-            let _ = rows::release(&mut connection, claim.id, &claim.key).await;
+        if !claim.kept.load(Ordering::Relaxed) || !response.status().is_success() {
+            claim.release().await;
         }
         response
     }
@@ -233,12 +240,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(claim) = self.0.take().filter(|claim| claim.before.is_none()) else { return };
-        tokio::spawn(async move {
-            if let Ok(mut connection) = claim.app.pool.acquire().await {
-                let _ = rows::release(&mut connection, claim.id, &claim.key).await;
-            }
-        });
+        if let Some(claim) = self.0.take() {
+            tokio::spawn(async move { claim.release().await });
+        }
     }
 }
 

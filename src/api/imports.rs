@@ -1,42 +1,35 @@
-//! Imports: receive a package, plan, execute.
+//! Imports: receive a package, or another one in its place.
 
-use std::collections::HashMap;
-
-use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::record_items::NewChunk;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
-use crate::domain::import_plan::Resolution;
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{RecordKind, RecordStatus};
-use crate::domain::resource::ResourceId;
 use crate::domain::trust::Signature;
 use crate::package::reader::Package;
+use crate::planning;
 use crate::planning::carried::{self, keep_passphrase};
-use crate::planning::{self, Planning};
 use crate::secrets;
 use crate::store::package_key;
 use crate::trust;
-use crate::wire::FieldProblem;
 use crate::wire::import::FromUpload;
-use crate::wire::record::{Item, PackageInfo, PlanRequest, Record};
+use crate::wire::record::{PackageInfo, PlanRequest, Record};
 
 use super::Shared;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{JsonBody, MaybeJson, Path, parse};
+use super::extract::{JsonBody, Path};
 use super::idempotency::Once;
 use super::openapi::{Binary, PackageForm};
 use super::packages::{Brought, Received, brought, uploaded};
-use super::records::{Accepted, find, line, lock};
+use super::plans::import;
+use super::records::{Accepted, find};
 use super::uploads::{clear, held};
 
 /// Receives a package.
@@ -54,7 +47,7 @@ pub async fn create(
     once: Once,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let received = match brought(&app, &caller, request).await? {
+    let mut received = match brought(&app, &caller, request).await? {
         Brought::Package(received) => received,
         Brought::Import(id) => {
             let mut connection = app.pool.acquire().await?;
@@ -65,17 +58,14 @@ pub async fn create(
         return Ok(answer);
     }
     let (manifest, signature, by_passphrase) = checked(&app, &received, received.passphrase.clone()).await?;
-    let passphrase = received.passphrase.as_ref().filter(|_| by_passphrase);
+    received.passphrase = received.passphrase.filter(|_| by_passphrase);
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
     let mut connection = app.pool.acquire().await?;
     let queued = async {
         let mut transaction = connection.begin().await?;
-        let accepted = queue(&mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
-        if let Some(passphrase) = passphrase {
-            keep_passphrase(&app, &mut transaction, id, passphrase).await?;
-        }
+        let accepted = queue(&app, &mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
         accepted.keep(&once, &mut transaction, Some(&received.sha256)).await?;
         transaction.commit().await?;
         Ok::<_, ApiError>(accepted)
@@ -119,6 +109,7 @@ async fn checked(
 }
 
 async fn queue(
+    app: &Shared,
     connection: &mut PgConnection,
     caller: &Caller,
     (id, key): (Uuid, &str),
@@ -144,6 +135,20 @@ async fn queue(
         ..arrived(manifest, signature, received)
     };
     db::records::update(connection, id, change).await?;
+    parse_next(app, connection, caller, id, received).await
+}
+
+/// Has what has arrived be parsed, with the passphrase that it takes and from the upload that it came by.
+async fn parse_next(
+    app: &Shared,
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+    received: &Received,
+) -> Result<Accepted<Record>, ApiError> {
+    if let Some(passphrase) = &received.passphrase {
+        keep_passphrase(app, connection, id, passphrase).await?;
+    }
     jobs::queue(connection, jobs::PARSE, id, caller.domain_id()).await?;
     use_upload(connection, caller, received, id).await?;
     Accepted::record(find(connection, caller, id).await?)
@@ -244,12 +249,7 @@ async fn replace(
         ..arrived(manifest, signature, received)
     };
     db::records::update(&mut transaction, id, change).await?;
-    if let Some(passphrase) = &received.passphrase {
-        keep_passphrase(app, &mut transaction, id, passphrase).await?;
-    }
-    jobs::queue(&mut transaction, jobs::PARSE, id, caller.domain_id()).await?;
-    use_upload(&mut transaction, caller, received, id).await?;
-    let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
+    let accepted = parse_next(app, &mut transaction, caller, id, received).await?;
     transaction.commit().await?;
     Ok((accepted, record.package_key))
 }
@@ -266,197 +266,4 @@ async fn use_upload(
         return Err(ApiError::conflict("The upload is becoming an import already."));
     }
     Ok(db::uploads::used(connection, upload, id).await?)
-}
-
-/// Sets the options and plans anew.
-#[utoipa::path(
-    put, path = "/api/v1/imports/{id}/plan",
-    request_body = PlanRequest,
-    responses(
-        (status = 200, body = Record),
-        (status = 409, description = "It does not await confirmation"),
-        (status = 410, description = "The package is no longer kept"),
-    )
-)]
-pub async fn plan(
-    State(app): State<Shared>,
-    caller: Caller,
-    Path(id): Path<Uuid>,
-    JsonBody(request): JsonBody<PlanRequest>,
-) -> Result<Json<Record>, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    let record = import(&mut transaction, &caller, id, "planned").await?;
-    let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
-    let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
-    note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
-    planned.save(&mut transaction, &record, &request).await?;
-    let record = find(&mut transaction, &caller, id).await?;
-    transaction.commit().await?;
-    Ok(Json(line(record)?))
-}
-
-/// An import that awaits confirmation, held until the transaction ends.
-async fn import(
-    connection: &mut PgConnection,
-    caller: &Caller,
-    id: Uuid,
-    attempt: &'static str,
-) -> Result<db::records::Record, ApiError> {
-    let record = lock(connection, caller, id).await?;
-    if record.kind()? != RecordKind::Import {
-        return Err(ApiError::not_found("import"));
-    }
-    record.status()?.confirmable(attempt)?;
-    Ok(record)
-}
-
-/// A plan as it would be saved.
-struct Planned {
-    change: Change,
-    items: Vec<NewChunk>,
-    digest: String,
-    /// Contents that were left out and are not here: nothing can be executed without them.
-    lacking: Vec<ResourceId>,
-}
-
-impl Planned {
-    async fn make(
-        app: &Shared,
-        connection: &mut PgConnection,
-        record: &db::records::Record,
-        request: &PlanRequest,
-    ) -> Result<Self, ApiError> {
-        let options = planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
-        if let Some(owner) = &request.owner
-            && db::users::by_name(connection, record.domain_id, owner).await?.is_none()
-        {
-            return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
-        }
-        let entries = db::import_entries::load(connection, record.id).await?;
-        let manifest = planning::manifest(connection, record.id).await?;
-        let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
-        let types: HashMap<&str, &str> =
-            entries.iter().map(|entry| (entry.id.as_str(), entry.type_key.as_str())).collect();
-        for (id, resolution) in &options.resolutions {
-            let field = format!("resolutions.{id}");
-            let Some(kind) = types.get(id.as_str()) else {
-                return Err(ApiError::field(&field, "names a resource that is not in the package"));
-            };
-            if let Resolution::Map(target) = resolution {
-                let there = planning.facts.resources.get(target);
-                if !there.is_some_and(|found| found.here && found.type_key == *kind) {
-                    return Err(ApiError::field(
-                        &field,
-                        format!("maps to {target}, which is not a {kind} of this domain"),
-                    ));
-                }
-            }
-        }
-        let (change, items) = planning.preview(&entries)?;
-        let digest = change.plan_digest.clone().unwrap_or_default();
-        let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
-        let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
-        Ok(Self { change, items, digest, lacking })
-    }
-
-    async fn save(
-        self,
-        connection: &mut PgConnection,
-        record: &db::records::Record,
-        request: &PlanRequest,
-    ) -> Result<(), ApiError> {
-        let stored = PlanRequest { plan_digest: None, ..request.clone() };
-        let change = Change { options: Some(serde_json::json!(stored)), ..self.change };
-        db::record_items::replace(connection, record.id, &self.items).await?;
-        db::records::update(connection, record.id, change).await?;
-        Ok(())
-    }
-}
-
-/// Starts the import.
-///
-/// A body with options replaces the stored ones; one of the digest alone, or none, leaves them.
-#[utoipa::path(
-    post, path = "/api/v1/imports/{id}/execute",
-    request_body = Option<PlanRequest>,
-    responses(
-        (status = 202, body = Record),
-        (
-            status = 409,
-            description = "It does not await confirmation, or the plan is another than that of `plan_digest`",
-        ),
-        (status = 410, description = "The package is no longer kept"),
-        (status = 422, description = "The options are wrong, or the source of the package is not trusted any more"),
-    )
-)]
-pub async fn execute(
-    State(app): State<Shared>,
-    caller: Caller,
-    once: Once,
-    Path(id): Path<Uuid>,
-    MaybeJson(body): MaybeJson<Map<String, Value>>,
-) -> Result<Accepted<Record>, ApiError> {
-    let body = body.unwrap_or_default();
-    let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
-    let has_options = body.keys().any(|key| key != "plan_digest");
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
-    let record = import(&mut transaction, &caller, id, "executed").await?;
-    let origin = planning::manifest(&mut transaction, id).await?.environment;
-    trust::check(&app, &mut transaction, &origin).await?;
-    let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
-    if has_options || request.plan_digest.is_some() || lacks {
-        let digest = request.plan_digest.clone();
-        let request =
-            if has_options { request } else { serde_json::from_value(record.options.clone()).unwrap_or_default() };
-        let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
-        if digest.is_some_and(|digest| digest != planned.digest) {
-            return Err(stale(&mut transaction, &record, &planned).await?);
-        }
-        if !planned.lacking.is_empty() {
-            return Err(incomplete(&planned.lacking));
-        }
-        planned.save(&mut transaction, &record, &request).await?;
-    }
-    note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
-    db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
-        .await?;
-    jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;
-    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
-    accepted.keep(&once, &mut transaction, None).await?;
-    transaction.commit().await?;
-    Ok(accepted)
-}
-
-/// 409 `package_incomplete`, with the resources whose contents are to be sent.
-fn incomplete(lacking: &[ResourceId]) -> ApiError {
-    let part = |id: &ResourceId| FieldProblem {
-        code: "package_incomplete".to_owned(),
-        field: id.to_string(),
-        message: "Its contents were left out of the package and are not here.".to_owned(),
-    };
-    let detail = "The package leaves out contents that this environment does not have as they were. Send them.";
-    ApiError::new(StatusCode::CONFLICT, "package_incomplete", detail).with_all(lacking.iter().map(part).collect())
-}
-
-/// 409 `plan_stale`, with the resources whose plan or whose counterpart is another now.
-async fn stale(
-    connection: &mut PgConnection,
-    record: &db::records::Record,
-    planned: &Planned,
-) -> Result<ApiError, ApiError> {
-    let before = planning::all_items(connection, record.id).await?;
-    let mut now: Vec<Item> = Vec::with_capacity(before.len());
-    for chunk in &planned.items {
-        now.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| db::DbError::Corrupt("item"))?);
-    }
-    let moved = before.iter().zip(&now).filter(|(before, now)| before != now).map(|(_, now)| FieldProblem {
-        code: "plan_stale".to_owned(),
-        field: now.resource_id.clone(),
-        message: format!("{} moved in the target since it was planned.", now.name),
-    });
-    let moved: Vec<FieldProblem> = moved.collect();
-    let detail = "The target is not as it was when this was planned. Look at the plan again, then execute with its new plan_digest.";
-    Ok(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail).with_all(moved))
 }

@@ -20,6 +20,7 @@ mod migrations;
 mod openapi;
 mod packages;
 mod pieces;
+mod plans;
 mod record_actions;
 mod records;
 mod resource_writes;
@@ -95,8 +96,8 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(imports::create)),
         may(P::MigrationImport, routes!(lacking::lacking)),
         may(P::MigrationImport, routes!(imports::replace_package)),
-        may(P::MigrationImport, routes!(imports::plan)),
-        may(P::MigrationImport, routes!(imports::execute)),
+        may(P::MigrationImport, routes!(plans::plan)),
+        may(P::MigrationImport, routes!(plans::execute)),
         may(P::MigrationOnline, routes!(targets::list)),
         may(P::DomainManage, routes!(targets::create)),
         may(P::MigrationOnline, routes!(targets::show)),
