@@ -122,8 +122,7 @@ async fn doings(test: &Environment) {
     user.delete("/api/v1/resources/b").await.is(204);
     user.attachment("/a.png", b"canary-bytes").await.is(201);
     user.import(&user.export_all().await, json!({})).await;
-    let target = json!({"name": "t", "url": "http://127.0.0.1:9", "token": "canary-token"});
-    let target = user.post("/api/v1/targets", target).await.is(201)["id"].as_str().unwrap().to_owned();
+    let target = user.target("t", "http://127.0.0.1:9", "canary-token").await;
     user.patch(&format!("/api/v1/targets/{target}"), json!({"token": "canary-other"})).await.is(200);
     user.post(&format!("/api/v1/targets/{target}/check"), json!({})).await.is(200);
     user.delete(&format!("/api/v1/targets/{target}")).await.is(204);

@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::package::{entries, lines, names, sha256};
-use crate::support::{Environment, User, load_retail};
+use crate::support::retail::load_retail;
+use crate::support::{Environment, User};
 
 pub async fn preview(user: &User, ids: &[&str], upstream: bool) -> Value {
     user.post("/api/v1/exports/preview", json!({"resource_ids": ids, "export_upstream": upstream})).await.is(200)

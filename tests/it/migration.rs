@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Environment, comparable, load_retail, package};
+use crate::support::retail::load_retail;
+use crate::support::{Environment, comparable, package};
 
 #[tokio::test]
 async fn online_and_offline_give_equal_catalogues() {

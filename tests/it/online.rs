@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Environment, User, comparable, load_retail};
+use crate::support::retail::load_retail;
+use crate::support::{Environment, User, comparable};
 
 async fn new_target(user: &User, url: &str, token: &str) -> String {
-    let body = json!({"name": "production", "url": url, "token": token});
-    user.post("/api/v1/targets", body).await.is(201)["id"].as_str().unwrap().to_owned()
+    user.target("production", url, token).await
 }
 
 async fn check(user: &User, target: &str) -> Value {

@@ -7,7 +7,8 @@ use ferry::domain::permission::Permission;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Environment, User, load_retail};
+use crate::support::retail::load_retail;
+use crate::support::{Answer, Environment, User};
 
 /// Every operation: its method, its address, and what the document says of it.
 pub fn operations(document: &Value) -> Vec<(Method, String, &Value)> {

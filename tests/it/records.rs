@@ -4,16 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::{Environment, User, load_retail};
-
-/// A test environment with the sample catalogue, an empty production, and the target between them.
-async fn pair(more: &str) -> (Environment, Environment, String) {
-    let (test, production) = (Environment::start("test").await, Environment::configured("production", more).await);
-    load_retail(&test.admin()).await;
-    let body = json!({"name": "production", "url": production.server.url(), "token": production.admin().token});
-    let target = test.admin().post("/api/v1/targets", body).await.is(201);
-    (test, production, target["id"].as_str().unwrap().to_owned())
-}
+use crate::support::retail::{load_retail, retail_pair};
+use crate::support::{Environment, User};
 
 async fn end(environments: impl IntoIterator<Item = Environment>) {
     for environment in environments {
@@ -31,7 +23,7 @@ async fn shown(user: &User, id: &str) -> Value {
 
 #[tokio::test]
 async fn a_migration_to_be_confirmed_waits_with_the_plan_of_its_target() {
-    let (test, production, target) = pair("").await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     to.resource("taken", "data_account", "Warehouse", "/", json!({})).await;
     let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
@@ -67,7 +59,7 @@ async fn a_migration_to_be_confirmed_waits_with_the_plan_of_its_target() {
 
 #[tokio::test]
 async fn a_plan_that_the_target_left_behind_is_shown_again() {
-    let (test, production, target) = pair("").await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
     let record = from.post("/api/v1/migrations", body).await.is(202);
@@ -86,7 +78,7 @@ async fn a_plan_that_the_target_left_behind_is_shown_again() {
 
 #[tokio::test]
 async fn what_is_cancelled_changes_nothing_any_more() {
-    let (test, production, target) = pair("").await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     // An import that waits.
     let package = from.export_all().await;
@@ -148,7 +140,7 @@ async fn what_is_cancelled_changes_nothing_any_more() {
 #[tokio::test]
 async fn what_failed_is_tried_again_and_what_succeeded_is_left_alone() {
     for change_ids in [false, true] {
-        let (test, production, target) = pair("").await;
+        let (test, production, target) = retail_pair("").await;
         let (from, to) = (test.admin(), production.admin());
         to.resource("taken", "data_account", "Warehouse", "/", json!({})).await;
         let body = json!({"target_id": target, "selection": {"all": true}, "change_ids": change_ids});
@@ -189,7 +181,7 @@ async fn what_failed_is_tried_again_and_what_succeeded_is_left_alone() {
 
 #[tokio::test]
 async fn an_import_that_was_cancelled_is_taken_up_again_with_its_options() {
-    let (test, production, _) = pair("").await;
+    let (test, production, _) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     let record = to.upload(&from.export_all().await).await;
     to.plan(id(&record), json!({"directory_prefix": "/Below"})).await;
@@ -221,7 +213,7 @@ async fn events(user: &User, id: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn whoever_follows_a_record_hears_of_each_change_until_it_ends() {
-    let (test, production, target) = pair("").await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     let body = json!({"target_id": target, "selection": {"all": true}});
     let record = from.post("/api/v1/migrations", body).await.is(202);
@@ -273,11 +265,10 @@ async fn what_is_past_its_time_goes_and_what_a_record_says_stays() {
 
 #[tokio::test]
 async fn a_target_that_was_told_to_write_has_the_last_word_on_a_cancel() {
-    let (test, production, _) = pair("jobs.concurrency = 1").await;
+    let (test, production, _) = retail_pair("jobs.concurrency = 1").await;
     let (from, to) = (test.admin(), production.admin());
     let proxy = Proxy::before(production.server.address).await;
-    let body = json!({"name": "cut", "url": proxy.url(), "token": to.token});
-    let target = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    let target = from.target("cut", &proxy.url(), &to.token).await;
     // Nobody gets at the catalogue of the target: the import waits there after it was told to write.
     let mut holder = production.sql().await;
     let mut held = sqlx::Connection::begin(&mut holder).await.unwrap();

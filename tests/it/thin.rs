@@ -4,16 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::package::{entries, lines};
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::{Environment, User, comparable, load_retail};
-
-/// A test environment with the sample catalogue, an empty production, and the target between them.
-async fn pair() -> (Environment, Environment, String) {
-    let (test, production) = (Environment::start("test").await, Environment::start("production").await);
-    load_retail(&test.admin()).await;
-    let body = json!({"name": "production", "url": production.server.url(), "token": production.admin().token});
-    let target = test.admin().post("/api/v1/targets", body).await.is(201);
-    (test, production, target["id"].as_str().unwrap().to_owned())
-}
+use crate::support::retail::retail_pair;
+use crate::support::{Environment, User, comparable};
 
 /// Migrates everything with some options; the record, and what travelled.
 async fn migrate(user: &User, target: &str, options: Value) -> (Value, Package) {
@@ -55,7 +47,7 @@ async fn catalogues(test: &User, production: &User) -> (Vec<Value>, Vec<Value>) 
 
 #[tokio::test]
 async fn a_second_migration_of_an_unchanged_catalogue_sends_no_contents() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     let (record, first) = migrate(&from, &target, json!({})).await;
     assert_eq!(first.resources.len(), first.listed);
@@ -83,7 +75,7 @@ async fn a_second_migration_of_an_unchanged_catalogue_sends_no_contents() {
 
 #[tokio::test]
 async fn new_bytes_of_an_attachment_travel_with_what_names_it() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     from.resource("with_file", "card", "With file", "/Files", json!({"images": ["/files/new.bin"]})).await;
     from.attachment("/files/new.bin", b"one").await;
@@ -104,7 +96,7 @@ async fn new_bytes_of_an_attachment_travel_with_what_names_it() {
 
 #[tokio::test]
 async fn what_was_remapped_is_left_out_under_the_same_remapping_alone() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     let account = from.get("/api/v1/resources?type=data_account&limit=1").await.is(200)["items"][0].clone();
     let account = account["id"].as_str().unwrap();
@@ -128,7 +120,7 @@ async fn what_was_remapped_is_left_out_under_the_same_remapping_alone() {
 
 #[tokio::test]
 async fn with_changed_ids_everything_is_sent() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let from = test.admin();
     migrate(&from, &target, json!({})).await;
     let (_, changed) =
@@ -141,7 +133,7 @@ async fn with_changed_ids_everything_is_sent() {
 
 #[tokio::test]
 async fn what_moved_in_the_target_after_it_was_left_out_is_sent_after_all() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     migrate(&from, &target, json!({})).await;
     let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
@@ -167,7 +159,7 @@ async fn what_moved_in_the_target_after_it_was_left_out_is_sent_after_all() {
 
 #[tokio::test]
 async fn a_thin_package_by_hand_is_told_incomplete_with_the_list() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     migrate(&from, &target, json!({})).await;
     let (_, thin) = migrate(&from, &target, json!({})).await;
@@ -198,7 +190,7 @@ async fn a_thin_package_by_hand_is_told_incomplete_with_the_list() {
 
 #[tokio::test]
 async fn what_a_domain_lacks_is_told_of_that_domain_alone() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     from.resource("with_file", "card", "With file", "/Files", json!({"images": ["/files/new.bin"]})).await;
     from.attachment("/files/new.bin", b"one").await;
@@ -250,7 +242,7 @@ async fn what_a_domain_lacks_is_told_of_that_domain_alone() {
 
 #[tokio::test]
 async fn attachment_bytes_that_moved_in_the_target_after_they_were_left_out_are_sent_after_all() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     from.attachment("/files/new.bin", b"mine").await;
     from.resource("with_file", "card", "With file", "/Files", json!({"images": ["/files/new.bin"]})).await;
@@ -258,8 +250,7 @@ async fn attachment_bytes_that_moved_in_the_target_after_they_were_left_out_are_
     // The definition is to be sent, its bytes are not: the target has them.
     from.resource("with_file", "card", "With another name", "/Files", json!({"images": ["/files/new.bin"]})).await;
     let proxy = Proxy::before(production.server.address).await;
-    let body = json!({"name": "slow", "url": proxy.url(), "token": to.token});
-    let slow = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    let slow = from.target("slow", &proxy.url(), &to.token).await;
     let import = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     proxy.once(Fault::Answer("POST /api/v1/imports ", import));
     let body = json!({"target_id": slow, "selection": {"all": true}});
@@ -277,12 +268,11 @@ async fn attachment_bytes_that_moved_in_the_target_after_they_were_left_out_are_
 
 #[tokio::test]
 async fn whole_contents_are_sent_once_however_often_that_is_interrupted() {
-    let (test, production, target) = pair().await;
+    let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
     migrate(&from, &target, json!({})).await;
     let proxy = Proxy::before(production.server.address).await;
-    let body = json!({"name": "cut", "url": proxy.url(), "token": to.token});
-    let cut = from.post("/api/v1/targets", body).await.is(201)["id"].clone();
+    let cut = from.target("cut", &proxy.url(), &to.token).await;
     let body = json!({"target_id": cut, "selection": {"all": true}, "confirm": true});
     let record = from.post("/api/v1/migrations", body).await.is(202);
     let id = record["id"].as_str().unwrap();

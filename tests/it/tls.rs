@@ -52,8 +52,7 @@ async fn with_a_certificate_tls_is_spoken_and_nothing_else() {
     // Nobody vouches for the certificate.
     let test = Environment::start("test").await;
     let admin = test.admin();
-    let target = json!({"name": "production", "url": base, "token": user.token});
-    let target = admin.post("/api/v1/targets", target).await.is(201)["id"].as_str().unwrap().to_owned();
+    let target = admin.target("production", &base, &user.token).await;
     let check = admin.post(&format!("/api/v1/targets/{target}/check"), json!({})).await.is(200);
     assert_eq!((&check["reachable"], &check["error"]["code"]), (&json!(false), &json!("target_tls")), "{check}");
     test.end().await;

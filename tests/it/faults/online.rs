@@ -13,8 +13,7 @@ const SOME: usize = 600;
 const PIECE: u64 = 5 * 1024 * 1024;
 
 pub async fn new_target(user: &User, url: &str, token: &str) -> String {
-    let body = json!({"name": uuid::Uuid::new_v4().to_string(), "url": url, "token": token});
-    user.post("/api/v1/targets", body).await.is(201)["id"].as_str().unwrap().to_owned()
+    user.target(&uuid::Uuid::new_v4().to_string(), url, token).await
 }
 
 /// Starts a migration of the whole catalogue.

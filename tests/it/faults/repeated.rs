@@ -41,8 +41,7 @@ async fn environment() -> (Environment, String) {
     let environment = Environment::start("test").await;
     let user = environment.admin();
     user.resource("c", "card", "Card", "/", json!({})).await;
-    let body = json!({"name": "self", "url": environment.server.url(), "token": user.token});
-    let target = user.post("/api/v1/targets", body).await.is(201)["id"].as_str().unwrap().to_owned();
+    let target = user.target("self", &user.base, &user.token).await;
     (environment, target)
 }
 

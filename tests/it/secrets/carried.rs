@@ -8,8 +8,7 @@ use crate::support::package::{entries, lines};
 use crate::support::{Environment, User};
 
 pub async fn target(from: &User, to: &User) -> String {
-    let body = json!({"name": "production", "url": to.base, "token": to.token});
-    from.post("/api/v1/targets", body).await.is(201)["id"].as_str().unwrap().to_owned()
+    from.target("production", &to.base, &to.token).await
 }
 
 /// Migrates everything.

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod package;
 pub mod process;
 pub mod proxy;
+pub mod retail;
 pub mod strange;
 
 use std::time::Duration;
@@ -144,6 +145,12 @@ impl User {
 
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Makes a target and gives its ID.
+    pub async fn target(&self, name: &str, url: &str, token: &str) -> String {
+        let body = json!({"name": name, "url": url, "token": token});
+        self.post("/api/v1/targets", body).await.is(201)["id"].as_str().unwrap().to_owned()
     }
 
     /// Writes a resource and expects it to be taken.
@@ -316,27 +323,6 @@ pub fn scratch(files: &std::path::Path) -> Vec<std::path::PathBuf> {
         |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path());
     let all = inside(files.join("scratch")).flat_map(inside);
     all.filter(|file| file.file_name().unwrap() != "lock").collect()
-}
-
-/// The sample catalogue of `examples/retail`, loaded into an environment.
-pub async fn load_retail(user: &User) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/retail");
-    let attachments = folder.join("attachments");
-    let mut folders = vec![attachments.clone()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = format!("/{}", path.strip_prefix(&attachments).unwrap().display());
-                assert!(user.attachment(&name, &std::fs::read(&path).unwrap()).await.status.is_success());
-            }
-        }
-    }
-    let lines = std::fs::read_to_string(folder.join("resources.ndjson")).unwrap();
-    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    user.batch(&lines).await;
 }
 
 /// What two environments must agree on after a migration: everything but times, revisions and origin.
