@@ -1,6 +1,6 @@
 //! Deriving resources of a changed type file anew, whatever their domain.
 
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 
 use super::DbError;
 
@@ -43,8 +43,7 @@ pub async fn portion(connection: &mut PgConnection, kind: &str, after: &str, lim
 /// # Errors
 /// The database fails.
 pub async fn apply(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::raw_sql(
-        "update import_bases b set result_hash = s.content_hash from staged_resources s join resources r on r.id = s.id
+    connection.execute("update import_bases b set result_hash = s.content_hash from staged_resources s join resources r on r.id = s.id
          where b.target_id = s.id and b.domain_id = r.domain_id and b.result_hash = r.content_hash;
          update resources r set name_scope = s.name_scope, definition = s.definition, definition_hash = s.definition_hash,
             content_hash = s.content_hash, children = s.children
@@ -56,9 +55,7 @@ pub async fn apply(connection: &mut PgConnection) -> Result<(), DbError> {
          delete from resource_attachments a using staged_resources s where a.resource_id = s.id;
          insert into resource_attachments (resource_id, path, domain_id)
          select p.resource_id, p.path, r.domain_id from staged_attachment_paths p join resources r on r.id = p.resource_id;
-         truncate staged_resources, staged_references, staged_attachment_paths",
-    )
-    .execute(connection)
+         truncate staged_resources, staged_references, staged_attachment_paths")
     .await?;
     Ok(())
 }

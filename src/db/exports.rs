@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 
 use crate::domain::resource::Hash;
 
@@ -15,7 +15,7 @@ use super::DbError;
 /// # Errors
 /// The database fails.
 pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::raw_sql("begin isolation level repeatable read").execute(connection).await?;
+    connection.execute("begin isolation level repeatable read").await?;
     Ok(())
 }
 
@@ -24,7 +24,7 @@ pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError
 /// # Errors
 /// The database fails.
 pub async fn end_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::raw_sql("commit").execute(connection).await?;
+    connection.execute("commit").await?;
     Ok(())
 }
 

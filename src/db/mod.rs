@@ -134,7 +134,7 @@ pub async fn create_database(url: &str, name: &str) -> Result<(), DbError> {
         .await?;
     if !there {
         let quoted = format!("create database \"{}\"", name.replace('"', "\"\""));
-        sqlx::query(sqlx::AssertSqlSafe(quoted)).execute(&mut connection).await?;
+        sqlx::query(&quoted).execute(&mut connection).await?;
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ pub async fn create_database(url: &str, name: &str) -> Result<(), DbError> {
 pub async fn recreate_database(url: &str, name: &str) -> Result<(), DbError> {
     let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options(url)?).await?;
     let quoted = format!("drop database if exists \"{}\" with (force)", name.replace('"', "\"\""));
-    sqlx::query(sqlx::AssertSqlSafe(quoted)).execute(&mut connection).await?;
+    sqlx::query(&quoted).execute(&mut connection).await?;
     create_database(url, name).await
 }
 

@@ -1,7 +1,7 @@
 //! Staging tables: one set per connection, temporary, emptied by every commit. What is to be written
 //! stands in them before any lock is taken; a killed worker leaves nothing behind.
 
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 
 use crate::domain::definition::{Reference, Target};
 use crate::domain::resource::{Hash, ResourceId};
@@ -12,8 +12,9 @@ use super::copy::Rows;
 
 /// Makes the staging tables of a new connection.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(
-        r#"
+    connection
+        .execute(
+            r#"
         create temporary table if not exists staged_resources (
             ordinal integer not null, id text collate "C" not null, type text not null, name text collate "C" not null,
             directory text collate "C" not null, name_scope text collate "C", definition jsonb compression lz4 not null,
@@ -38,9 +39,8 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
             id text collate "C" not null, definition jsonb compression lz4 not null, base_revision bigint not null
         ) on commit delete rows;
         "#,
-    )
-    .execute(connection)
-    .await?;
+        )
+        .await?;
     Ok(())
 }
 
@@ -186,8 +186,7 @@ impl Staged {
 /// # Errors
 /// The database fails.
 pub async fn analyze(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::raw_sql("analyze staged_resources (ordinal, id, base_revision); analyze staged_references (from_id); analyze staged_attachment_paths (resource_id); analyze staged_bases (source_id)")
-    .execute(connection)
+    connection.execute("analyze staged_resources (ordinal, id, base_revision); analyze staged_references (from_id); analyze staged_attachment_paths (resource_id); analyze staged_bases (source_id)")
     .await?;
     Ok(())
 }

@@ -33,10 +33,8 @@ async fn rests(process: &Process) -> String {
     let mut connection = process.sql().await;
     let mut all = String::new();
     for table in ["environment", "resources", "resource_history", "targets", "records", "idempotency_keys"] {
-        let query = sqlx::AssertSqlSafe(format!(
-            "select coalesce(string_agg(t::text, ' ' order by t::text), '') from {table} t"
-        ));
-        let rows: String = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+        let query = format!("select coalesce(string_agg(t::text, ' ' order by t::text), '') from {table} t");
+        let rows: String = sqlx::query_scalar(&query).fetch_one(&mut connection).await.unwrap();
         all.push_str(&rows);
     }
     all

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use ferry::domain::resource::Hash;
 use ferry::postgres::{Options, Postgres};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio::sync::OnceCell;
 
 const TEMPLATE: &str = "ferry_template";
@@ -29,7 +29,7 @@ fn admin() -> &'static str {
 
 async fn run(statement: String) {
     let mut connection = PgConnection::connect(admin()).await.unwrap();
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    sqlx::query(&statement).execute(&mut connection).await.unwrap();
 }
 
 /// A new database with the newest schema.

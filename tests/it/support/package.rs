@@ -264,8 +264,8 @@ pub async fn assert_nothing_left(environment: &Environment, what: &str) {
     assert_eq!(user.catalogue().await, Vec::<Value>::new(), "{what}");
     let mut connection = environment.sql().await;
     for table in ["import_entries", "record_items", "source_environments", "attachments", "import_bases"] {
-        let query = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
-        let left: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+        let query = format!("select count(*) from {table}");
+        let left: i64 = sqlx::query_scalar(&query).fetch_one(&mut connection).await.unwrap();
         assert_eq!(left, 0, "{what}: {table}");
     }
     let files = |folder: &str| {
