@@ -9,7 +9,9 @@ create table environment (
     sealing_seed text not null,
     public_key text not null,
     sealing_key text not null,
-    type_digests jsonb not null default '{}'
+    type_digests jsonb not null default '{}',
+    -- Of all of them: who writes into the catalogue must have the same files.
+    types_digest text not null default ''
 );
 
 create table domains (

@@ -15,6 +15,7 @@ use crate::db::environment::{Identity, identity, keep_identity};
 use crate::db::targets::Target;
 use crate::db::{self, Acquire, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
+use crate::domain::resource::Hash;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::reader::Limits;
 use crate::remote::{Allowed, Remote, RemoteError};
@@ -58,6 +59,8 @@ pub struct App {
     pub store: Store,
     /// The resource types.
     pub types: Arc<Types>,
+    /// Of all their files.
+    pub types_digest: String,
     /// Seals secrets at rest.
     pub sealer: Sealer,
     /// Signs packages.
@@ -96,7 +99,8 @@ impl App {
         let (changes, _) = broadcast::channel(1024);
         let metrics = crate::telemetry::metrics();
         let stopping = watch::Sender::new(false);
-        Ok(Self { config, pool, store, types, sealer, signer, identity, changes, stopping, metrics })
+        let types_digest = Hash::of(&serde_json::to_vec(&types.digests()).unwrap_or_default()).hex();
+        Ok(Self { config, pool, store, types, types_digest, sealer, signer, identity, changes, stopping, metrics })
     }
 
     /// The client of a target, checked and with its token.

@@ -1,7 +1,9 @@
 //! From a parsed package to a saved plan: the one way that parse, preview and execution share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,16 +15,20 @@ use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::{Failure, Warning};
 use crate::domain::id_map::IdMap;
 use crate::domain::import_plan::{self, Entry, Facts, Fresh, Options, Plan, Planned, Resolution};
-use crate::domain::manifest::{Manifest, ShardLine};
+use crate::domain::json;
+use crate::domain::manifest::Manifest;
 use crate::domain::outcome::{Counts, Method, Status, status_of};
-use crate::domain::resource::{Hash, ResourceId, parse_directory, parse_name};
-use crate::domain::{definition, json};
+use crate::domain::resource::{Hash, MAX_PATH_BYTES, ResourceId, parse_directory, parse_name};
+use crate::domain::resource_type::ResourceType;
 use crate::package::PackageError;
-use crate::package::reader::{Lines, Package};
+use crate::package::reader::Package;
 use crate::secrets;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
 pub mod carried;
+
+/// Bodies that are read together.
+pub const PORTION: usize = 1_000;
 
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +69,13 @@ impl Fresh for FreshFrom {
         let (folder, file) = source.rsplit_once('/').unwrap_or(("", source));
         let extension = file.rsplit_once('.').map_or(String::new(), |(_, extension)| format!(".{extension}"));
         let stem = Uuid::new_v5(&self.0, format!("attachment {source}").as_bytes()).simple();
-        format!("{folder}/{stem}{extension}")
+        let path = format!("{folder}/{stem}{extension}");
+        if path.len() <= MAX_PATH_BYTES {
+            return path;
+        }
+        // The stem alone keeps paths apart: what is too long beside it goes.
+        let short = format!("/{stem}{extension}");
+        if short.len() <= MAX_PATH_BYTES { short } else { format!("/{stem}") }
     }
 }
 
@@ -161,7 +173,7 @@ impl Planning {
         let mut id_map = import_plan::id_map(entries, &options, &facts, &fresh);
         let mut rewritten = match before {
             Some(before) if before.plan.id_map == id_map => before.rewritten.clone(),
-            _ => rewritten_hashes(app, record, entries, &options, &facts, &id_map).await?,
+            _ => rewritten_hashes(app, connection, entries, &options, &facts, &id_map).await?,
         };
         let parts = &manifest.shared_parts;
         let mut plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
@@ -171,7 +183,7 @@ impl Planning {
                 break;
             }
             id_map = plan.id_map;
-            rewritten = rewritten_hashes(app, record, entries, &options, &facts, &id_map).await?;
+            rewritten = rewritten_hashes(app, connection, entries, &options, &facts, &id_map).await?;
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
@@ -337,7 +349,7 @@ fn differences(app: &App, manifest: &Manifest) -> Vec<Warning> {
 /// these are to be compared as rewritten.
 async fn rewritten_hashes(
     app: &App,
-    record: &Record,
+    connection: &mut PgConnection,
     entries: &[Entry],
     options: &Options,
     facts: &Facts,
@@ -346,36 +358,43 @@ async fn rewritten_hashes(
     if options.change_ids || id_map.is_empty() {
         return Ok(HashMap::new());
     }
-    let wanted: HashMap<ResourceId, String> = entries
+    let wanted = entries
         .iter()
         .filter(|entry| facts.resources.get(&entry.id).is_some_and(|existing| existing.here))
         .filter(|entry| {
             let paths: Vec<String> = entry.attachments.iter().map(|(path, _)| path.clone()).collect();
             app.types.get(&entry.type_key).is_some_and(|kind| id_map.touches(kind, &entry.references, &paths))
-        })
-        .map(|entry| (entry.id.clone(), entry.type_key.clone()))
-        .collect();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
+        });
+    let wanted: Vec<(&Entry, i64)> = wanted.filter_map(|entry| Some((entry, entry.definition_id?))).collect();
+    let mut hashes = HashMap::with_capacity(wanted.len());
+    for portion in wanted.chunks(PORTION) {
+        let mut bodies = load_bodies(connection, portion.iter().map(|(_, id)| *id).collect()).await?;
+        let work: Vec<(ResourceId, Arc<ResourceType>, String)> = portion
+            .iter()
+            .filter_map(|(entry, id)| {
+                Some((entry.id.clone(), app.types.get(&entry.type_key)?.clone(), bodies.remove(id)?))
+            })
+            .collect();
+        let id_map = id_map.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let hashed = work.into_iter().filter_map(|(id, kind, body)| {
+                let mut value: Value = serde_json::from_str(&body).ok()?;
+                id_map.rewrite(&kind, &mut value);
+                Some((id, json::hash(&value)))
+            });
+            hashed.collect::<Vec<_>>()
+        });
+        hashes.extend(hashed.await.map_err(|_| PlanningError::Stopped)?);
     }
-    let mut package = open_package(app, record)?;
-    let (types, id_map) = (app.types.clone(), id_map.clone());
-    let hashes = tokio::task::spawn_blocking(move || {
-        let mut hashes = HashMap::new();
-        package.resources::<PackageError>(&mut |lines: Lines| {
-            for line in lines.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let Ok(mut found) = serde_json::from_slice::<ShardLine<Value>>(line) else { continue };
-                let Some(kind) = wanted.get(&found.id).and_then(|key| types.get(key)) else { continue };
-                if json::normalise(&mut found.definition).is_ok() {
-                    id_map.rewrite(kind, &mut found.definition);
-                    hashes.insert(found.id, definition::hash(kind, found.definition));
-                }
-            }
-            Ok(())
-        })?;
-        Ok::<_, PackageError>(hashes)
-    });
-    Ok(hashes.await.map_err(|_| PlanningError::Stopped)??)
+    Ok(hashes)
+}
+
+/// Some bodies by their IDs.
+///
+/// # Errors
+/// The database fails.
+pub async fn load_bodies(connection: &mut PgConnection, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
+    db::definitions::bodies(connection, &ids).try_collect().await
 }
 
 /// Counts over items.
@@ -422,4 +441,25 @@ pub fn chunks(items: &[Item]) -> Result<Vec<NewChunk>, DbError> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::resource::parse_attachment_path;
+
+    #[test]
+    fn a_fresh_path_of_a_path_as_long_as_allowed_is_legal_and_its_own() {
+        let fresh = FreshFrom(Uuid::nil());
+        let deep = format!("/{}", "d".repeat(MAX_PATH_BYTES - 7));
+        let paths =
+            [format!("{deep}/a.png"), format!("{deep}/b.png"), format!("/a.{}", "x".repeat(MAX_PATH_BYTES - 3))];
+        let new: Vec<String> = paths.iter().map(|path| fresh.path(path)).collect();
+        for (old, new) in paths.iter().zip(&new) {
+            assert_eq!(parse_attachment_path(old).as_ref(), Ok(old));
+            assert_eq!(parse_attachment_path(new).as_ref(), Ok(new));
+        }
+        assert!(new[0].ends_with(".png") && new[0] != new[1]);
+        assert!(fresh.path("/p/a.png").starts_with("/p/"));
+    }
 }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, Request, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
@@ -25,6 +27,9 @@ use connections::Connections;
 
 /// How long requests in flight may take to end once the server stops.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// Shorter answers are not compressed, in bytes.
+const LEAST_COMPRESSED: u64 = 1_024;
 
 /// A running server.
 pub struct Server {
@@ -57,7 +62,7 @@ impl Server {
         };
         let serve = tokio::spawn(connections.serve(listener));
         let cleaner = tokio::spawn(jobs::clean::run(app.clone(), stopped.clone()));
-        let runner = tokio::spawn(jobs::runner::run(app.clone(), jobs::kinds(), stopped));
+        let runner = tokio::spawn(jobs::runner::run(app.clone(), jobs::work, stopped));
         info!(%address, environment = app.config.environment.name, "the server answers");
         Ok(Self { app, address, tasks: vec![runner, cleaner, serve] })
     }
@@ -93,6 +98,14 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
 ];
 
+/// What is worth to be compressed: not packages and attachments, and not events, which must not be gathered.
+fn is_text(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    length.is_none_or(|length: u64| length >= LEAST_COMPRESSED)
+        && ["application/json", "application/x-ndjson"].iter().any(|text| kind.starts_with(text))
+}
+
 /// What every request goes through.
 fn layered(router: Router, tls: bool) -> Router {
     let id = HeaderName::from_static("x-request-id");
@@ -105,7 +118,10 @@ fn layered(router: Router, tls: bool) -> Router {
     for (name, value) in HEADERS.into_iter().chain(strict) {
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)));
     }
+    // Outside of what bounds bodies: their bytes count as they are unpacked.
     router
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(CompressionLayer::new().compress_when(is_text))
         .layer(PropagateRequestIdLayer::new(id.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(SetRequestIdLayer::new(id, MakeRequestUuid))

@@ -125,9 +125,17 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub async fn has(&self, key: &str) -> Result<bool, StoreError> {
+        Ok(self.size(key).await?.is_some())
+    }
+
+    /// How many bytes an object has; none: it is not there.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.objects.head(&Key::from(key)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -21,7 +21,7 @@ use ferry::server::Server;
 use serde_json::{Value, json};
 
 const TOKEN: &str = "bench";
-const TABLES: [&str; 2] = ["resources", "resource_references"];
+const TABLES: [&str; 4] = ["resources", "resource_references", "definitions", "resource_versions"];
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -133,7 +133,13 @@ impl Bench {
         let pool = db::connect(&url, 2, 60).await?;
         pool.close().await;
         let mut empty = Command::new("psql");
-        empty.args(["-q", "-d", &url, "-c", "drop table resources, resource_references cascade"]);
+        empty.args([
+            "-q",
+            "-d",
+            &url,
+            "-c",
+            "drop table resources, resource_references, definitions, resource_versions cascade",
+        ]);
         run(empty)?;
         Ok(url)
     }

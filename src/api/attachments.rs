@@ -74,7 +74,13 @@ pub async fn put(
     db::attachments::stage(&mut transaction, &[(path.clone(), hash, size)]).await?;
     let changed = db::merge::attachments(&mut transaction, caller.domain_id()).await?;
     if !changed.is_empty() {
-        db::attachments::refresh_hashes(&mut transaction, caller.domain_id(), &changed).await?;
+        db::attachments::refresh_hashes(
+            &mut transaction,
+            caller.domain_id(),
+            &changed,
+            db::attachments::Cause::Written,
+        )
+        .await?;
     }
     let details = serde_json::json!({"sha256": hash.hex(), "size": size});
     note(&mut transaction, &caller, "attachment.write", ("attachment", &path), details).await?;

@@ -147,7 +147,7 @@ impl IntoResponse for ApiError {
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Busy => Self::busy(),
+            DbError::Busy | DbError::Outdated => Self::busy(),
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),

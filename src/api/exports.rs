@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::db::records::NewRecord;
 use crate::db::{self, Acquire, jobs};
-use crate::domain::record::RecordKind;
+use crate::domain::record::{JobKind, RecordKind};
 use crate::planning::carried::keep_passphrase;
 use crate::store::StoreError;
 use crate::wire::passphrase::weakness;
@@ -45,16 +45,17 @@ pub async fn preview(
     let roots = selections::roots(&app, &mut connection, &caller, &request).await?;
     let resolved =
         db::closure::resolve(&mut connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
-    let forbidden = selections::forbidden(&app, &caller, &resolved);
-    let items = resolved.nodes.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory)).map(|node| {
-        PreviewItem {
-            resource_id: node.id.to_string(),
-            kind: node.kind,
-            name: node.name,
-            directory: node.directory,
-            reason: node.reason,
-        }
-    });
+    let forbidden = selections::forbidden(&caller, &resolved);
+    let items =
+        resolved.catalogue.nodes.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory)).map(|node| {
+            PreviewItem {
+                resource_id: node.id.to_string(),
+                kind: node.kind.to_string(),
+                name: node.name.into(),
+                directory: node.directory.to_string(),
+                reason: node.reason,
+            }
+        });
     let items: Vec<PreviewItem> = items.collect();
     let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
@@ -93,6 +94,7 @@ pub async fn create(
             "export_upstream": request.export_upstream,
             "note": request.note,
             "with_secrets": request.passphrase.is_some(),
+            "by_selection": request.selection.is_some(),
         }),
         roots: serde_json::json!(roots),
         target: None,
@@ -109,7 +111,7 @@ pub async fn create(
     if let Some(passphrase) = &request.passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;
     }
-    jobs::queue(&mut transaction, jobs::EXPORT, id, caller.domain_id()).await?;
+    jobs::queue(&mut transaction, JobKind::Export, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
-use crate::domain::record::{RecordKind, RecordStatus};
+use crate::domain::record::{JobKind, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 use crate::package::reader::Package;
 use crate::planning;
@@ -149,7 +149,7 @@ async fn parse_next(
     if let Some(passphrase) = &received.passphrase {
         keep_passphrase(app, connection, id, passphrase).await?;
     }
-    jobs::queue(connection, jobs::PARSE, id, caller.domain_id()).await?;
+    jobs::queue(connection, JobKind::Parse, id, caller.domain_id()).await?;
     use_upload(connection, caller, received, id).await?;
     Accepted::record(find(connection, caller, id).await?)
 }

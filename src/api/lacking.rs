@@ -126,7 +126,7 @@ async fn had(
     let mut had: HashSet<String> = own.into_iter().filter(|(_, key)| same_type(key)).map(|(id, _)| id).collect();
     let mut rest = asked.wanted.clone();
     rest.retain(|id, _| !had.contains(id));
-    let bases = contents::bases(connection, domain_id, &asked.head.source_environment, &rest).await?;
+    let bases = contents::bases(connection, &app.types, domain_id, &asked.head.source_environment, &rest).await?;
     if bases.is_empty() {
         return Ok(had);
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::db::records::{Change, NewRecord};
 use crate::db::{self, Acquire, jobs};
-use crate::domain::record::{RecordKind, RecordStatus, Transfer};
+use crate::domain::record::{JobKind, RecordKind, RecordStatus, Transfer};
 use crate::planning;
 use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
@@ -57,6 +57,7 @@ pub async fn create(
             "plan": plan,
             "confirm": request.confirm,
             "carry_secrets": request.carry_secrets,
+            "by_selection": request.selection.is_some(),
         }),
         roots: serde_json::json!(roots),
         target: Some((target.id, &target.name)),
@@ -67,7 +68,7 @@ pub async fn create(
     });
     note(&mut transaction, &caller, "migration.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;
-    jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
+    jobs::queue(&mut transaction, JobKind::Migrate, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
@@ -127,7 +128,7 @@ pub async fn confirm(
     let details = serde_json::json!({"name": record.name, "target": record.target_name});
     note(&mut transaction, &caller, "migration.confirm", ("record", id), details).await?;
     db::records::update(&mut transaction, id, change).await?;
-    jobs::queue(&mut transaction, jobs::MIGRATE, id, caller.domain_id()).await?;
+    jobs::queue(&mut transaction, JobKind::Migrate, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

@@ -28,6 +28,7 @@ mod resources;
 mod roles;
 mod selections;
 mod session;
+mod settled;
 mod targets;
 mod trusted_sources;
 mod uploads;

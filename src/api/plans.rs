@@ -12,7 +12,7 @@ use crate::db::record_items::NewChunk;
 use crate::db::records::Change;
 use crate::db::{self, Acquire, DbError, PgConnection, jobs};
 use crate::domain::import_plan::Resolution;
-use crate::domain::record::{RecordKind, RecordStatus};
+use crate::domain::record::{JobKind, RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
 use crate::planning::{self, Planning};
 use crate::trust;
@@ -180,7 +180,7 @@ pub async fn execute(
     note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
     db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
         .await?;
-    jobs::queue(&mut transaction, jobs::EXECUTE, id, caller.domain_id()).await?;
+    jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

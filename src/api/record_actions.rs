@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db::records::{Change, Record as Row};
 use crate::db::{self, Acquire, jobs};
 use crate::domain::permission::Permission;
-use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
+use crate::domain::record::{JobKind, Phase, RecordKind, RecordStatus, Transfer};
 use crate::planning;
 use crate::planning::carried::{self, keep_passphrase};
 use crate::remote::RemoteError;
@@ -157,7 +157,7 @@ pub async fn retry(
     caller.require(needed(kind))?;
     record.status()?.retryable()?;
     let job = match kind {
-        RecordKind::Export => jobs::EXPORT,
+        RecordKind::Export => JobKind::Export,
         RecordKind::Import => {
             let kept = match &record.package_key {
                 Some(key) => app.store.has(key).await?,
@@ -167,9 +167,9 @@ pub async fn retry(
                 let detail = "The record's package is no longer kept. Upload it again.";
                 return Err(ApiError::new(StatusCode::GONE, "gone", detail));
             }
-            jobs::PARSE
+            JobKind::Parse
         }
-        RecordKind::Online => jobs::MIGRATE,
+        RecordKind::Online => JobKind::Migrate,
     };
     let passphrase = opens_again(&app, &record, passphrase).await?;
     let before = record.transfer()?;

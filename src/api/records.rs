@@ -1,6 +1,7 @@
 //! Records: list, one, items.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -26,6 +27,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 use super::idempotency::Once;
+use super::settled;
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -123,9 +125,28 @@ pub async fn list(
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
 }
 
-/// One record.
-#[utoipa::path(get, path = "/api/v1/records/{id}", responses((status = 200, body = Record)))]
-pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
+/// How long an answer is held back.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ShowQuery {
+    /// Answer only once the record is neither `queued` nor `running`, at the latest after so many seconds.
+    #[param(minimum = 0, maximum = 30, default = 0)]
+    wait_seconds: Option<u64>,
+}
+
+/// One record, at once or when its work has ended.
+#[utoipa::path(get, path = "/api/v1/records/{id}", params(ShowQuery), responses((status = 200, body = Record)))]
+pub async fn show(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Query(query): Query<ShowQuery>,
+) -> Result<Json<Record>, ApiError> {
+    if let Some(seconds) = query.wait_seconds.filter(|seconds| *seconds > 0) {
+        if seconds > 30 {
+            return Err(ApiError::field("wait_seconds", "must be at most 30"));
+        }
+        return Ok(Json(settled::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
+    }
     let mut connection = app.pool.acquire().await?;
     let row = find(&mut connection, &caller, id).await?;
     Ok(Json(ticked(&mut connection, row).await?))

@@ -9,17 +9,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::IntoParams;
 
+use crate::db::definitions::Bodies;
 use crate::db::merge::Writer;
 use crate::db::resources::{self, Current};
-use crate::db::staging::{Staged, StagedResource};
+use crate::db::staging::{Replaced, Staged, StagedResource};
 use crate::db::{self, Acquire, PgConnection};
 use crate::domain::closure::on_cycles;
+use crate::domain::content::{self, Content};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
 use crate::domain::resource_type::ResourceType;
-use crate::domain::{definition, json};
 use crate::wire::FieldProblem;
 use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
@@ -170,6 +170,7 @@ struct Write<'a> {
     app: &'a Shared,
     caller: &'a Caller,
     staged: Staged,
+    bodies: Bodies,
     seen: HashSet<ResourceId>,
     done: BatchResult,
     acyclic: bool,
@@ -184,17 +185,18 @@ struct Checked {
     kind: Arc<ResourceType>,
     name: String,
     directory: String,
-    definition: Value,
-    found: definition::Found,
+    content: Content,
 }
 
 impl<'a> Write<'a> {
     async fn begin(app: &'a Shared, caller: &'a Caller, connection: &mut PgConnection) -> Result<Self, ApiError> {
         db::locks::share_catalogue(connection, caller.domain_id()).await?;
+        db::locks::check_types(connection, &app.types_digest).await?;
         Ok(Self {
             app,
             caller,
             staged: Staged::default(),
+            bodies: Bodies::begin(connection).await?,
             seen: HashSet::new(),
             done: BatchResult::default(),
             acyclic: false,
@@ -213,7 +215,7 @@ impl<'a> Write<'a> {
         let ids: Vec<String> = checked.iter().map(|line| line.id.to_string()).collect();
         let current = resources::lock(connection, &ids).await.map_err(plain)?;
         let current: HashMap<String, Current> = current.into_iter().map(|row| (row.id.clone(), row)).collect();
-        let paths: Vec<String> = checked.iter().flat_map(|line| &line.found.attachments).cloned().collect();
+        let paths: Vec<String> = checked.iter().flat_map(|line| &line.content.parts.attachments).cloned().collect();
         let mut hashes = HashMap::new();
         if !paths.is_empty() {
             let found = db::attachments::by_paths(connection, self.caller.domain_id(), &paths).await.map_err(plain)?;
@@ -224,6 +226,7 @@ impl<'a> Write<'a> {
             let old = current.get(line.id.as_str());
             self.stage(line, old, &hashes).map_err(|error| (number, error))?;
         }
+        self.bodies.send(connection).await.map_err(plain)?;
         self.staged.send(connection, 1024 * 1024).await.map_err(plain)
     }
 
@@ -242,53 +245,55 @@ impl<'a> Write<'a> {
         if !self.seen.insert(id.clone()) {
             return Err(ApiError::field("id", "stands in the batch twice"));
         }
-        let mut definition = line.definition;
-        definition::check(&kind, &mut definition)?;
-        let found = definition::find(&kind, &mut definition)?;
-        self.acyclic |= found.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
-        Ok(Checked { number, id, kind, name, directory, definition, found })
+        let content = Content::parse(&kind, line.definition)?;
+        if content.body.len() as u64 > self.app.config.limits.max_definition_bytes {
+            return Err(ApiError::too_large(self.app.config.limits.max_definition_bytes));
+        }
+        self.acyclic |= content.parts.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
+        Ok(Checked { number, id, kind, name, directory, content })
     }
 
     /// A line beside what stands under its ID.
     fn stage(&mut self, line: Checked, old: Option<&Current>, paths: &HashMap<String, Hash>) -> Result<(), ApiError> {
-        let Checked { number, id, kind, name, directory, mut definition, found } = line;
+        let Checked { number, id, kind, name, directory, content } = line;
         self.check_old(&id, &kind.key, &directory, old)?;
-        let old_value: Option<Value> = old.and_then(|old| serde_json::from_str(&old.definition).ok());
+        let Content { body, hash, parts, taken, .. } = content;
+        let own = resources::overlay(old.and_then(|old| old.overlay.as_deref()))?;
         let mut sealing = Ok(());
-        definition::seal_written(&kind, &mut definition, old_value.as_ref(), &mut |secret| {
+        let overlay = content::written(taken, &own, &mut |secret| {
             self.app.sealer.seal_value(id.as_str(), secret).unwrap_or_else(|error| {
                 sealing = Err(error);
                 String::new()
             })
         })?;
         sealing?;
-        let bytes = json::canonical(&definition);
-        if bytes.len() as u64 > self.app.config.limits.max_definition_bytes {
-            return Err(ApiError::too_large(self.app.config.limits.max_definition_bytes));
-        }
+        let same_body = old.filter(|old| old.definition_hash == hash.0).map(|old| old.definition_id);
         let same =
-            |old: &Current| old.name == name && old.directory == directory && old_value.as_ref() == Some(&definition);
+            |old: &Current| same_body.is_some() && old.name == name && old.directory == directory && own == overlay;
         if old.is_some_and(same) {
             self.done.unchanged += 1;
             return Ok(());
         }
-        let definition_hash = definition::hash(&kind, definition);
         let attachments: Vec<_> =
-            found.attachments.iter().map(|path| (path.clone(), paths.get(path).copied())).collect();
+            parts.attachments.iter().map(|path| (path.clone(), paths.get(path).copied())).collect();
+        let base = old.map(|old| {
+            let parts_hash = Hash::from_slice(&old.parts_hash).ok_or(db::DbError::Corrupt("hash"))?;
+            Ok::<_, db::DbError>(Replaced { revision: old.revision, parts_hash })
+        });
         self.staged.add(&StagedResource {
             ordinal: number as i32,
             id: &id,
             kind: &kind,
             name: &name,
             directory: &directory,
-            definition: &bytes,
-            definition_hash,
-            content_hash: content_hash(&kind.key, &name, &directory, &definition_hash, &attachments),
             owner: self.caller.username(),
-            base_revision: old.map(|old| old.revision),
-            children: &found.children,
-            references: &found.references,
-            attachments: &found.attachments,
+            definition_id: same_body.unwrap_or_else(|| self.bodies.add(&body)),
+            definition_hash: hash,
+            content_hash: content_hash(&kind.key, &name, &directory, &hash, &attachments),
+            overlay: &overlay,
+            parts: &parts,
+            attachments: &attachments,
+            base: base.transpose()?,
         });
         *(if old.is_some() { &mut self.done.updated } else { &mut self.done.created }) += 1;
         Ok(())

@@ -13,7 +13,6 @@ use utoipa::IntoParams;
 use crate::db::graph::{self, Found};
 use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
 use crate::db::{self, PgConnection};
-use crate::domain::definition;
 use crate::domain::resource::{Hash, ResourceId, parse_directory};
 use crate::domain::type_file::Types;
 use crate::wire::List;
@@ -153,10 +152,7 @@ pub(super) async fn readable(
 }
 
 fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) -> Resource {
-    let mut definition = serde_json::from_str(&row.definition).unwrap_or_default();
-    if let Some(kind) = types.get(&row.kind) {
-        definition::open_to_read(kind, &mut definition);
-    }
+    let definition = row.definition().unwrap_or_default();
     let imported = row.imported_record.zip(row.imported_from).zip(row.imported_at);
     Resource {
         references: references.iter().filter_map(|found| reference(types, caller, found)).collect(),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use axum::http::StatusCode;
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::db::closure::{Node, Resolved};
+use crate::db::closure::Resolved;
 use crate::db::{self, PgConnection};
 use crate::domain::resource::{ResourceId, parse_directory};
 use crate::wire::selection::{ExportRequest, Forbidden};
@@ -104,9 +104,9 @@ async fn named(connection: &mut PgConnection, caller: &Caller, ids: &[String]) -
 
 /// What of a closure the caller may not read: named if a definition that he may read holds its ID,
 /// counted otherwise.
-pub(super) fn forbidden(app: &Shared, caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
+pub(super) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
     let hidden: HashSet<&str> = resolved
-        .nodes
+        .nodes()
         .iter()
         .filter(|node| !caller.may_read(&node.owner, &node.directory))
         .map(|node| node.id.as_str())
@@ -115,11 +115,11 @@ pub(super) fn forbidden(app: &Shared, caller: &Caller, resolved: &Resolved) -> V
         return Vec::new();
     }
     let mut named = HashSet::new();
-    for node in resolved.nodes.iter().filter(|node: &&Node| caller.may_read(&node.owner, &node.directory)) {
-        for found in resolved.references.get(node.id.as_str()).into_iter().flatten() {
-            if let Some(id) = found.to_id.as_deref().filter(|id| hidden.contains(id) && found.is_matched(&app.types)) {
-                named.insert(id);
-            }
+    let catalogue = &resolved.catalogue;
+    for (from, link) in catalogue.graph.all().filter(|(_, link)| link.kind.is_some() && !link.by_name) {
+        let (node, id) = (&catalogue.nodes[from as usize], catalogue.target(link));
+        if hidden.contains(id) && caller.may_read(&node.owner, &node.directory) {
+            named.insert(id);
         }
     }
     let mut lines: Vec<Forbidden> =
@@ -162,7 +162,7 @@ pub(super) async fn allowed_roots(
     if !caller.sees_all() {
         let resolved =
             db::closure::resolve(connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
-        let lines = forbidden(app, caller, &resolved);
+        let lines = forbidden(caller, &resolved);
         if !lines.is_empty() {
             return Err(refused(lines));
         }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -94,8 +93,8 @@ async fn rotate(url: &str, keys: &Rotation) -> anyhow::Result<()> {
     own.signing_seed = keys.again("signing_seed", &own.signing_seed)?;
     own.sealing_seed = keys.again("sealing_seed", &own.sealing_seed)?;
     rotation::write_identity(&mut transaction, &own).await?;
-    let (live, history) =
-        (definitions(&mut transaction, keys, true).await?, definitions(&mut transaction, keys, false).await?);
+    let (live, history) = versions(&mut transaction, keys).await?;
+    entries(&mut transaction, keys).await?;
     let tokens = rotation::tokens(&mut transaction).await?;
     for (id, token) in &tokens {
         let again = keys.again(&format!("target/{id}"), token).with_context(|| format!("the token of target {id}"))?;
@@ -119,25 +118,27 @@ async fn rotate(url: &str, keys: &Rotation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All definitions that hold something sealed, portion by portion: the live ones, or earlier versions.
-async fn definitions(connection: &mut PgConnection, keys: &Rotation, live: bool) -> anyhow::Result<Done> {
-    let (mut all, mut last): (Done, Option<Row>) = (Done::default(), None);
+/// All versions that have something sealed, portion by portion; what was done to current ones, and to earlier ones.
+async fn versions(connection: &mut PgConnection, keys: &Rotation) -> anyhow::Result<(Done, Done)> {
+    let (mut live, mut earlier, mut last): (Done, Done, Option<Row>) = (Done::default(), Done::default(), None);
     loop {
-        let mut rows = match live {
-            true => rotation::live(connection, last.as_ref()).await?,
-            false => rotation::history(connection, last.as_ref()).await?,
-        };
-        let Some(end) = rows.last().cloned() else { return Ok(all) };
+        let mut rows = rotation::versions(connection, last.as_ref()).await?;
+        let Some(end) = rows.last().cloned() else { return Ok((live, earlier)) };
         for row in &mut rows {
-            let mut value: Value = serde_json::from_str(&row.definition)?;
-            let done = keys.definition(&row.id, &mut value)?;
+            let done = keys.version(&row.id, &mut row.overlay)?;
+            let all = if row.current { &mut live } else { &mut earlier };
             (all.sealed, all.closed) = (all.sealed + done.sealed, all.closed + done.closed);
-            row.definition = value.to_string();
         }
-        match live {
-            true => rotation::write_live(connection, &rows).await?,
-            false => rotation::write_history(connection, &rows).await?,
-        }
+        rotation::write_versions(connection, &rows).await?;
         last = Some(end);
     }
+}
+
+/// What came along with imports that have not ended.
+async fn entries(connection: &mut PgConnection, keys: &Rotation) -> anyhow::Result<()> {
+    for (record_id, first, mut text) in rotation::entries(connection).await? {
+        keys.entries(&mut text)?;
+        rotation::write_entries(connection, record_id, first, &text).await?;
+    }
+    Ok(())
 }

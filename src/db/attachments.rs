@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::domain::resource::Hash;
 use crate::domain::sight::Sight;
@@ -53,6 +54,60 @@ pub async fn stored(connection: &mut PgConnection, hashes: &[Vec<u8>]) -> Result
     Ok(found.fetch_all(connection).await?.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
 }
 
+/// Notes bytes that a record's run is about to put into the store, where none of a hash is there.
+///
+/// # Errors
+/// The database fails.
+pub async fn note_staged(
+    connection: &mut PgConnection,
+    record_id: Uuid,
+    hash: &Hash,
+    size: u64,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into staged_bytes (record_id, sha256, size) values ($1, $2, $3) on conflict do nothing",
+        record_id,
+        &hash.0[..],
+        size as i64
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Bytes that a record's runs have put into the store, with their sizes.
+///
+/// # Errors
+/// The database fails.
+pub async fn staged(connection: &mut PgConnection, record_id: Uuid) -> Result<HashMap<Hash, u64>, DbError> {
+    let found = sqlx::query!("select sha256, size from staged_bytes where record_id = $1", record_id);
+    let rows = found.fetch_all(connection).await?;
+    Ok(rows.into_iter().filter_map(|row| Some((Hash::from_slice(&row.sha256)?, row.size as u64))).collect())
+}
+
+/// Forgets the bytes of imports that ended more than a day ago; returns those that nothing names: no attachment, no
+/// version, no other import.
+///
+/// # Errors
+/// The database fails.
+pub async fn forget_staged(connection: &mut PgConnection) -> Result<Vec<Hash>, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"with over as (
+            delete from staged_bytes s using records r
+            where r.id = s.record_id and r.finished_at < clock_timestamp() - interval '1 day'
+            returning s.record_id, s.sha256
+         )
+         select distinct o.sha256 as "sha256!" from over o
+         where not exists (select from attachments a where a.sha256 = o.sha256)
+            and not exists (select from staged_bytes s where s.sha256 = o.sha256
+                and not exists (select from over x where x.record_id = s.record_id and x.sha256 = s.sha256))
+            and not exists (select from resource_versions v, jsonb_array_elements(v.attachments) a
+                where v.attachments <> '[]' and a ->> 1 = encode(o.sha256, 'hex'))"#
+    );
+    let rows = found.fetch_all(connection).await?;
+    Ok(rows.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
+}
+
 /// Stages attachments that are to be written.
 ///
 /// # Errors
@@ -65,13 +120,19 @@ pub async fn stage(connection: &mut PgConnection, new: &[(String, Hash, u64)]) -
     rows.send(connection).await
 }
 
-/// Gives the resources that name some paths the content hash that fits the bytes of now.
+/// Gives the resources that name some paths the content hash that fits the bytes of now. Their
+/// revision stays. What earlier imports left behind goes along where an import brought the bytes.
 ///
 /// # Errors
 /// The database fails.
-pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths: &[String]) -> Result<(), DbError> {
+pub async fn refresh_hashes(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    paths: &[String],
+    cause: Cause,
+) -> Result<(), DbError> {
     let found = sqlx::query!(
-        r#"select r.id, r.type, r.name, r.directory, r.definition_hash, a.path, b.sha256 as "sha256?"
+        r#"select r.id, r.type, r.name, r.directory, r.definition_hash, r.content_hash, a.path, b.sha256 as "sha256?"
          from resources r
          join resource_attachments a on a.resource_id = r.id
          left join attachments b on b.domain_id = a.domain_id and b.path = a.path
@@ -82,7 +143,7 @@ pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths
     )
     .fetch_all(&mut *connection)
     .await?;
-    let (mut ids, mut hashes) = (Vec::new(), Vec::new());
+    let (mut ids, mut hashes, mut named) = (Vec::new(), Vec::new(), Vec::new());
     for of_one in found.chunk_by(|a, b| a.id == b.id) {
         let first = &of_one[0];
         let definition = Hash::from_slice(&first.definition_hash).ok_or(DbError::Corrupt("hash"))?;
@@ -95,18 +156,49 @@ pub async fn refresh_hashes(connection: &mut PgConnection, domain_id: i32, paths
             &definition,
             &attachments,
         );
-        ids.push(first.id.clone());
-        hashes.push(hash.0.to_vec());
+        if hash.0[..] != first.content_hash[..] {
+            ids.push(first.id.clone());
+            hashes.push(hash.0.to_vec());
+            named.push(serde_json::json!(attachments));
+        }
+    }
+    if cause == Cause::Import {
+        sqlx::query!(
+            "update import_bases b set result_hash = n.hash
+             from unnest($2::text[], $3::bytea[]) as n(id, hash) join resources r on r.id = n.id
+             where b.domain_id = $1 and b.target_id = n.id and b.source_id = n.id and b.result_hash = r.content_hash",
+            domain_id,
+            &ids,
+            &hashes
+        )
+        .execute(&mut *connection)
+        .await?;
     }
     sqlx::query!(
-        "update resources r set content_hash = n.hash from unnest($1::text[], $2::bytea[]) as n(id, hash)
-         where r.id = n.id and r.content_hash <> n.hash",
+        "with changed as (
+            update resources r set content_hash = n.hash, updated_at = clock_timestamp()
+            from unnest($1::text[], $2::bytea[]) as n(id, hash) where r.id = n.id
+            returning r.domain_id, r.id, r.revision
+         )
+         update resource_versions v set content_hash = n.hash, attachments = n.attachments
+         from changed c join unnest($1::text[], $2::bytea[], $3::jsonb[]) as n(id, hash, attachments) on n.id = c.id
+         where v.domain_id = c.domain_id and v.resource_id = c.id and v.revision = c.revision",
         &ids,
-        &hashes
+        &hashes,
+        &named
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Why attachment bytes are others now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody wrote them here: what was imported counts as changed here.
+    Written,
+    /// An import brought them: resources that share them are not changed by anyone here.
+    Import,
 }
 
 /// A resource that a user who does not see all may not write names the path.

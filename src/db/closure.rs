@@ -1,54 +1,46 @@
 //! What an export takes along, loaded from the catalogue: level by level while that is small, else
-//! with all references of the domain at once. In the caller's snapshot.
+//! from the whole of a domain in compact form. In the caller's snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
-use crate::domain::closure::{Closure, Edge, Reason, dependency_order};
+use crate::domain::closure::{Closure, Edge, dependency_order};
+use crate::domain::graph::{Graph, Key, Link, Loose};
 use crate::domain::manifest::{Missing, SharedPart};
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::Kind;
 use crate::domain::sight::Sight;
 use crate::domain::type_file::Types;
 
+use super::catalogue::{self, Beyond, Catalogue};
 use super::graph::Found;
 use super::{DbError, graph, lineage};
 
-/// Past so many levels or resources, all references are loaded at once.
+pub use super::catalogue::Node;
+
+/// Past so many levels or resources, the whole domain is loaded.
 const MAX_LEVELS: usize = 24;
 const MAX_RESOURCES: usize = 2_000;
-
-/// A resource of a closure.
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// Its ID.
-    pub id: ResourceId,
-    /// Its type.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub directory: String,
-    /// User name.
-    pub owner: String,
-    /// Why it comes along.
-    pub reason: Reason,
-}
 
 /// What an export takes along.
 #[derive(Debug)]
 pub struct Resolved {
-    /// In dependency order.
-    pub nodes: Vec<Node>,
-    /// Their references, by who refers.
-    pub references: HashMap<String, Vec<Found>>,
+    /// In dependency order, which gives each its key, with their references.
+    pub catalogue: Catalogue,
     /// References whose target is not there.
     pub missing: Vec<Missing>,
-    /// Attachment paths without bytes: (resource, path).
-    pub missing_attachments: Vec<(String, String)>,
     /// Parts that something outside uses too.
     pub shared_parts: Vec<SharedPart>,
+    /// Selected resources that are not there.
+    pub gone: Vec<ResourceId>,
+}
+
+impl Resolved {
+    /// What comes along, in dependency order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.catalogue.nodes
+    }
 }
 
 /// Follows the references from some resources of a domain.
@@ -62,122 +54,146 @@ pub async fn resolve(
     selected: &[ResourceId],
     upstream: bool,
 ) -> Result<Resolved, DbError> {
-    let mut closure = Closure::new(selected.iter().cloned(), upstream);
-    let all = walk(connection, types, domain_id, &mut closure, upstream).await?;
-    let reasons = closure.reasons();
-    let ids: Vec<String> = reasons.keys().map(ToString::to_string).collect();
-
-    let rows = sqlx::query!(
-        "select id, type, name, directory, owner from resources where domain_id = $1 and id = any($2)",
-        domain_id,
-        &ids
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut nodes: HashMap<ResourceId, Node> = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
-        let reason = reasons.get(&id).copied().unwrap_or(Reason::Selected);
-        nodes.insert(
-            id.clone(),
-            Node { id, kind: row.r#type, name: row.name, directory: row.directory, owner: row.owner, reason },
-        );
+    if let Some(ids) = walk(connection, types, domain_id, selected, upstream).await? {
+        let found = graph::references(connection, domain_id, &ids).await?;
+        let catalogue = catalogue::some(connection, types, domain_id, &ids, &found).await?;
+        let keys = selected.iter().filter_map(|id| catalogue.key(id.as_str()));
+        let closure = Closure::within(&catalogue.graph, keys, upstream);
+        let shared_parts = parts_used_outside(connection, types, domain_id, &ids).await?;
+        return Ok(resolved(types, catalogue, &closure, selected, shared_parts));
     }
-    let shared_parts = match &all {
-        Some(all) => parts_used_outside(connection, types, domain_id, all, &ids).await?,
-        None => {
-            let found = graph::referrers(connection, domain_id, &ids, Some(Kind::Part)).await?;
-            parts_used_outside(connection, types, domain_id, &found, &ids).await?
-        }
-    };
-    let found = match all {
-        Some(all) => all.into_iter().filter(|found| reasons.contains_key(found.from_id.as_str())).collect(),
-        None => graph::references(connection, domain_id, &ids).await?,
-    };
-    let ranks: HashMap<ResourceId, i64> = nodes
-        .values()
-        .map(|node| (node.id.clone(), types.get(&node.kind).map_or(i64::MAX, |kind| kind.order)))
-        .collect();
-    let edges: Vec<Edge> = found.iter().filter_map(|found| found.edge(types)).collect();
-    let order = dependency_order(&ranks, &edges);
-    let missing =
-        found.iter().filter(|found| !found.is_matched(types)).filter_map(|found| missing(found, types)).collect();
-    Ok(Resolved {
-        nodes: order.into_iter().filter_map(|id| nodes.remove(&id)).collect(),
-        missing,
-        missing_attachments: missing_attachments(connection, domain_id, &ids).await?,
-        shared_parts,
-        references: graph::by_source(found),
-    })
+    let catalogue = catalogue::load(connection, types, domain_id).await?;
+    let keys = selected.iter().filter_map(|id| catalogue.key(id.as_str()));
+    let closure = Closure::within(&catalogue.graph, keys, upstream);
+    let shared_parts = parts_used_outside_of(&catalogue, &closure);
+    Ok(resolved(types, catalogue, &closure, selected, shared_parts))
 }
 
-/// Walks to the end; gives all references of the domain, in their order, where it had to load them.
+/// Walks level by level; gives the IDs of the closure, or none where it turns out large.
 async fn walk(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
-    closure: &mut Closure,
+    selected: &[ResourceId],
     upstream: bool,
-) -> Result<Option<Vec<Found>>, DbError> {
-    let mut frontier = closure.frontier();
+) -> Result<Option<Vec<String>>, DbError> {
+    if selected.len() > MAX_RESOURCES {
+        return Ok(None);
+    }
+    let mut met = Met::default();
+    let keys: Vec<Key> = selected.iter().map(|id| met.key(id.as_str())).collect();
+    let mut closure = Closure::new(keys, upstream);
     for _ in 0..MAX_LEVELS {
+        let frontier = closure.frontier();
         if frontier.is_empty() {
-            return Ok(None);
+            let ids = met.ids.into_iter().zip(0..).filter(|(_, key)| closure.reason(*key).is_some());
+            return Ok(Some(ids.map(|(id, _)| id).collect()));
         }
-        if closure.reasons().len() > MAX_RESOURCES {
+        if closure.count() > MAX_RESOURCES {
             break;
         }
-        let ids: Vec<String> = frontier.iter().map(ToString::to_string).collect();
+        let ids: Vec<String> = frontier.iter().map(|key| met.ids[*key as usize].clone()).collect();
         let mut found = graph::references(connection, domain_id, &ids).await?;
         if upstream {
             found.extend(graph::referrers(connection, domain_id, &ids, Some(Kind::Output)).await?);
         }
-        let edges: Vec<Edge> = found.iter().filter_map(|found| found.edge(types)).collect();
-        closure.feed(&edges);
-        frontier = closure.frontier();
+        closure.feed(found.iter().filter_map(|found| met.edge(found, types)));
     }
-    let found = graph::all_references(connection, domain_id).await?;
-    let edges: Vec<Edge> = found.iter().filter_map(|found| found.edge(types)).collect();
-    let mut around: HashMap<&ResourceId, Vec<&Edge>> = HashMap::new();
-    for edge in &edges {
-        around.entry(&edge.from).or_default().push(edge);
-        if edge.kind == Kind::Output {
-            around.entry(&edge.to).or_default().push(edge);
+    Ok(None)
+}
+
+/// Keys of what a walk has met.
+#[derive(Default)]
+struct Met {
+    ids: Vec<String>,
+    keys: HashMap<String, Key>,
+}
+
+impl Met {
+    fn key(&mut self, id: &str) -> Key {
+        if let Some(key) = self.keys.get(id) {
+            return *key;
+        }
+        let key = self.ids.len() as Key;
+        self.keys.insert(id.to_owned(), key);
+        self.ids.push(id.to_owned());
+        key
+    }
+
+    fn edge(&mut self, found: &Found, types: &Types) -> Option<Edge> {
+        let kind = found.kind(types)?;
+        Some(Edge { from: self.key(&found.from_id), to: self.key(found.found_id.as_deref()?), kind })
+    }
+}
+
+/// Keeps of a catalogue what is in a closure, in dependency order.
+fn resolved(
+    types: &Types,
+    catalogue: Catalogue,
+    closure: &Closure,
+    selected: &[ResourceId],
+    shared_parts: Vec<SharedPart>,
+) -> Resolved {
+    let gone = selected.iter().filter(|id| catalogue.key(id.as_str()).is_none()).cloned().collect();
+    let missing = missing(types, &catalogue, closure);
+    let rank = |node: &Node| types.get(&node.kind).map_or(i64::MAX, |kind| kind.order);
+    let wanted = catalogue.nodes.iter().zip(0..);
+    let ranks: Vec<Option<i64>> = wanted.map(|(node, key)| closure.reason(key).map(|_| rank(node))).collect();
+    let order = dependency_order(&catalogue.graph, &ranks);
+    Resolved { catalogue: reordered(catalogue, closure, &order), missing, shared_parts, gone }
+}
+
+fn reordered(catalogue: Catalogue, closure: &Closure, order: &[Key]) -> Catalogue {
+    const OUTSIDE: u32 = u32::MAX;
+    let mut places = vec![OUTSIDE; catalogue.nodes.len()];
+    for (key, place) in order.iter().zip(0..) {
+        places[*key as usize] = place;
+    }
+    let mut beyond = Beyond::new(order.len());
+    let mut loose = Vec::with_capacity(catalogue.graph.links_len());
+    for (key, from) in order.iter().zip(0..) {
+        for (link, ordinal) in catalogue.graph.links(*key).iter().zip(0..) {
+            let to = match places.get(link.to as usize) {
+                Some(place) if *place != OUTSIDE => *place,
+                _ => beyond.key(catalogue.target(link), link.by_name),
+            };
+            loose.push(Loose { from, ordinal, link: Link { to, ..*link } });
         }
     }
-    while !frontier.is_empty() {
-        closure.feed(frontier.iter().filter_map(|id| around.get(id)).flatten().copied());
-        frontier = closure.frontier();
+    let Catalogue { mut nodes, .. } = catalogue;
+    for (node, key) in nodes.iter_mut().zip(0..) {
+        node.reason = closure.reason(key).unwrap_or(node.reason);
     }
-    Ok(Some(found))
+    let mut kept = places.iter();
+    nodes.retain(|_| kept.next().is_some_and(|place| *place != OUTSIDE));
+    places.retain(|place| *place != OUTSIDE);
+    // In place: two copies of a million would not fit.
+    for at in 0..nodes.len() {
+        while places[at] as usize != at {
+            let there = places[at] as usize;
+            nodes.swap(at, there);
+            places.swap(at, there);
+        }
+    }
+    Catalogue { graph: Graph::new(nodes.len(), loose), beyond: beyond.texts, nodes }
 }
 
-fn missing(found: &Found, types: &Types) -> Option<Missing> {
-    let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
-    Some(Missing {
-        resource_id: found.to_id.clone(),
-        type_key: rule.to.first()?.clone(),
-        name: found.to_name.clone(),
-        role: rule.role.clone(),
-        kind: rule.kind,
-        referenced_by: found.from_id.clone(),
-    })
-}
-
-async fn missing_attachments(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<Vec<(String, String)>, DbError> {
-    let found = sqlx::query!(
-        "select a.resource_id, a.path from resource_attachments a
-         where a.domain_id = $1 and a.resource_id = any($2)
-            and not exists (select from attachments b where b.domain_id = $1 and b.path = a.path)
-         order by a.resource_id, a.path",
-        domain_id,
-        ids
-    );
-    Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.resource_id, row.path)).collect())
+fn missing(types: &Types, catalogue: &Catalogue, closure: &Closure) -> Vec<Missing> {
+    let lost = catalogue.graph.all().filter(|(from, link)| link.kind.is_none() && closure.reason(*from).is_some());
+    let told = lost.filter_map(|(from, link)| {
+        let rule = catalogue.rule(types, from, link)?;
+        let target = catalogue.target(link).to_owned();
+        let (resource_id, name) = if link.by_name { (None, Some(target)) } else { (Some(target), None) };
+        Some(Missing {
+            resource_id,
+            type_key: rule.to.first()?.clone(),
+            name,
+            role: rule.role.clone(),
+            kind: rule.kind,
+            referenced_by: catalogue.nodes[from as usize].id.to_string(),
+        })
+    });
+    told.collect()
 }
 
 /// Of shared parts, those whose other user may be told to somebody.
@@ -200,31 +216,41 @@ pub async fn told_parts(
     Ok(parts)
 }
 
-/// Of some references, those to a part inside the closure from outside it.
+/// The parts inside a closure that something outside it uses.
 async fn parts_used_outside(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
-    found: &[Found],
     ids: &[String],
 ) -> Result<Vec<SharedPart>, DbError> {
     let inside: HashSet<&str> = ids.iter().map(String::as_str).collect();
-    let is_part = |found: &&Found| found.edge(types).is_some_and(|edge| edge.kind == Kind::Part);
-    let leads_in = |found: &&Found| {
-        let target = found.found_id.as_deref().unwrap_or_default();
-        !inside.contains(found.from_id.as_str()) && inside.contains(target)
+    let mut found = graph::referrers(connection, domain_id, ids, Some(Kind::Part)).await?;
+    found.retain(|found| !inside.contains(found.from_id.as_str()) && found.kind(types) == Some(Kind::Part));
+    let users: Vec<String> = found.iter().map(|found| found.from_id.clone()).collect();
+    let users = lineage::nodes(connection, domain_id, &users).await?;
+    let names: HashMap<&str, &str> = users.iter().map(|node| (node.id.as_str(), node.name.as_str())).collect();
+    let part = |found: Found| {
+        let used_by_name = (*names.get(found.from_id.as_str())?).to_owned();
+        Some(SharedPart { resource_id: found.found_id?, used_by: found.from_id, used_by_name })
     };
-    let outside: Vec<&Found> = found.iter().filter(leads_in).filter(is_part).collect();
-    let users: Vec<String> = outside.iter().map(|found| found.from_id.clone()).collect();
-    let names: BTreeMap<String, (String, String, String)> = graph::nodes(connection, domain_id, &users).await?;
-    let mut parts: Vec<SharedPart> = outside
-        .iter()
-        .filter_map(|found| {
-            let used_by_name = names.get(&found.from_id).map(|(_, name, _)| name.clone())?;
-            Some(SharedPart { resource_id: found.found_id.clone()?, used_by: found.from_id.clone(), used_by_name })
-        })
-        .collect();
+    Ok(sorted(found.into_iter().filter_map(part).collect()))
+}
+
+/// The same, where the whole domain is at hand.
+fn parts_used_outside_of(catalogue: &Catalogue, closure: &Closure) -> Vec<SharedPart> {
+    let leads_in = |from: Key, link: &Link| {
+        link.kind == Some(Kind::Part) && closure.reason(from).is_none() && closure.reason(link.to).is_some()
+    };
+    let part = |(from, link): (Key, &Link)| SharedPart {
+        resource_id: catalogue.nodes[link.to as usize].id.to_string(),
+        used_by: catalogue.nodes[from as usize].id.to_string(),
+        used_by_name: catalogue.nodes[from as usize].name.to_string(),
+    };
+    sorted(catalogue.graph.all().filter(|(from, link)| leads_in(*from, link)).map(part).collect())
+}
+
+fn sorted(mut parts: Vec<SharedPart>) -> Vec<SharedPart> {
     parts.sort_by(|a, b| (&a.resource_id, &a.used_by).cmp(&(&b.resource_id, &b.used_by)));
     parts.dedup();
-    Ok(parts)
+    parts
 }

@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
-use crate::domain::closure::Reason;
-use crate::domain::definition::{Reference, Target};
+use crate::domain::definition::{Parts, Reference, Target};
 use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::type_file::Types;
 
-use super::{DbError, exports, graph};
+use super::{DbError, graph};
 
 /// Content hashes by resource ID.
 pub type Wanted = HashMap<String, Hash>;
@@ -36,55 +35,91 @@ pub async fn own(
     Ok(same.map(|row| (row.id, row.r#type)).collect())
 }
 
-/// The compact form of some resources of a domain.
+/// References, children and attachment paths of some resources of a domain, by ID.
 ///
 /// # Errors
 /// The database fails.
-pub async fn entries(
+pub async fn parts(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
     ids: &[String],
-) -> Result<Vec<Entry>, DbError> {
+) -> Result<HashMap<String, Parts>, DbError> {
     let rows = sqlx::query!(
-        "select id, type, name, directory, content_hash, definition_hash, children from resources
-         where domain_id = $1 and id = any($2)",
+        "select r.id, r.type, v.children, v.attachments from resources r
+         join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+         where r.domain_id = $1 and r.id = any($2)",
         domain_id,
         ids
     )
     .fetch_all(&mut *connection)
     .await?;
-    let mut references = graph::by_source(graph::references(connection, domain_id, ids).await?);
-    let mut attachments: HashMap<String, Vec<(String, Option<Hash>)>> = HashMap::new();
-    for found in exports::attachments(connection, domain_id, ids).await? {
-        attachments.entry(found.resource_id).or_default().push((found.path, found.bytes.map(|(hash, _)| hash)));
+    let edges = sqlx::query!(
+        "select from_id, rule, to_id, to_name from resource_references
+         where domain_id = $1 and from_id = any($2) order by from_id, ordinal",
+        domain_id,
+        ids
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut references: HashMap<String, Vec<Reference>> = HashMap::new();
+    for edge in edges {
+        let target = match (edge.to_id, edge.to_name) {
+            (Some(id), _) => Target::Id(ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource ID"))?),
+            (None, Some(name)) => Target::Name(name),
+            (None, None) => continue,
+        };
+        references.entry(edge.from_id).or_default().push(Reference { rule: edge.rule as u16, target });
     }
-    let entry = |row: (String, String, String, String, Vec<u8>, Vec<u8>, serde_json::Value)| {
-        let (id, type_key, name, directory, content_hash, definition_hash, children) = row;
-        let children: Vec<(String, String)> =
-            serde_json::from_value(children).map_err(|_| DbError::Corrupt("child"))?;
-        let kind = types.get(&type_key);
-        let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
-        Ok(Entry {
-            references: references.remove(&id).unwrap_or_default().iter().filter_map(reference).collect(),
-            attachments: attachments.remove(&id).unwrap_or_default(),
-            children: children.into_iter().filter_map(|(key, child)| Some((place(&key)? as u16, child))).collect(),
-            id: ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource ID"))?,
-            type_key,
-            name,
-            directory,
-            owner: None,
-            reason: Reason::Selected,
-            content_hash: Hash::from_slice(&content_hash).ok_or(DbError::Corrupt("hash"))?,
-            definition_hash: Hash::from_slice(&definition_hash).ok_or(DbError::Corrupt("hash"))?,
-            invalid: None,
-            contents: Contents::Left,
+    rows.into_iter()
+        .map(|row| {
+            let kind = types.get(&row.r#type);
+            let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
+            let children: Vec<(String, String)> =
+                serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("child"))?;
+            let attachments: Vec<(String, Option<Hash>)> =
+                serde_json::from_value(row.attachments).map_err(|_| DbError::Corrupt("attachment"))?;
+            let parts = Parts {
+                references: references.remove(&row.id).unwrap_or_default(),
+                children: children.into_iter().filter_map(|(key, child)| Some((place(&key)? as u16, child))).collect(),
+                attachments: attachments.into_iter().map(|(path, _)| path).collect(),
+            };
+            Ok((row.id, parts))
         })
-    };
-    let rows = rows
-        .into_iter()
-        .map(|row| (row.id, row.r#type, row.name, row.directory, row.content_hash, row.definition_hash, row.children));
-    rows.map(entry).collect()
+        .collect()
+}
+
+/// A live resource of a domain, as far as its body may be that of a package.
+#[derive(Debug, Clone)]
+pub struct OwnBody {
+    /// Its type.
+    pub type_key: String,
+    /// Of the body.
+    pub definition_hash: Hash,
+    /// The body.
+    pub definition_id: i64,
+}
+
+/// The bodies of some resources of a domain, by ID.
+///
+/// # Errors
+/// The database fails.
+pub async fn own_bodies(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<String, OwnBody>, DbError> {
+    let found = sqlx::query!(
+        "select id, type, definition_hash, definition_id from resources where domain_id = $1 and id = any($2)",
+        domain_id,
+        ids
+    );
+    let rows = found.fetch_all(connection).await?;
+    let own = rows.into_iter().map(|row| {
+        let definition_hash = Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("hash"))?;
+        Ok((row.id, OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id }))
+    });
+    own.collect()
 }
 
 /// A reference as the database keeps it.
@@ -104,13 +139,14 @@ pub fn reference(found: &graph::Found) -> Option<Reference> {
 /// The database fails.
 pub async fn bases(
     connection: &mut PgConnection,
+    types: &Types,
     domain_id: i32,
     source_environment: &str,
     wanted: &Wanted,
 ) -> Result<Vec<(Entry, String)>, DbError> {
     let ids: Vec<String> = wanted.keys().cloned().collect();
     let found = sqlx::query!(
-        r#"select b.source_id, b.source_hash, b.remapping, b.entry as "entry!" from import_bases b
+        r#"select b.source_id, b.source_hash, b.remapping, b.entry as "entry!", b.type_digest from import_bases b
            join resources r on r.id = b.target_id and r.domain_id = b.domain_id and r.content_hash = b.result_hash
            where b.domain_id = $1 and b.source_environment = $2 and b.source_id = any($3) and b.target_id = b.source_id
              and b.entry is not null"#,
@@ -120,11 +156,14 @@ pub async fn bases(
     );
     let found = found.fetch_all(connection).await?;
     let same = found.into_iter().filter(|row| wanted.get(&row.source_id).is_some_and(|hash| row.source_hash == hash.0));
-    same.map(|row| {
+    let read = same.map(|row| {
         let entry: Entry = serde_json::from_str(&row.entry).map_err(|_| DbError::Corrupt("entry"))?;
-        Ok((Entry { contents: Contents::Left, ..entry }, row.remapping))
-    })
-    .collect()
+        // Read with another type file, its rules would be those of another.
+        let digest = types.get(&entry.type_key).map(|kind| kind.digest.0.to_vec());
+        let valid = digest.is_some() && digest == row.type_digest;
+        Ok(valid.then_some((Entry { contents: Contents::Left, ..entry }, row.remapping)))
+    });
+    read.filter_map(Result::transpose).collect()
 }
 
 /// Which attachment bytes a domain has, of some, with their sizes.
@@ -142,6 +181,17 @@ pub async fn attachments(
         domain_id,
         &wanted
     );
+    let found = found.fetch_all(connection).await?;
+    Ok(found.into_iter().filter_map(|row| Some((Hash::from_slice(&row.sha256)?, row.size as u64))).collect())
+}
+
+/// The sizes of attachment bytes that any domain has, of some; for bytes that a package brought itself.
+///
+/// # Errors
+/// The database fails.
+pub async fn sizes(connection: &mut PgConnection, hashes: &HashSet<Hash>) -> Result<HashMap<Hash, u64>, DbError> {
+    let wanted: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.0.to_vec()).collect();
+    let found = sqlx::query!("select distinct sha256, size from attachments where sha256 = any($1)", &wanted);
     let found = found.fetch_all(connection).await?;
     Ok(found.into_iter().filter_map(|row| Some((Hash::from_slice(&row.sha256)?, row.size as u64))).collect())
 }

@@ -96,6 +96,14 @@ impl Row<'_> {
         self.field(value)
     }
 
+    /// `bytea`, or null.
+    pub fn maybe_bytes(self, value: Option<&[u8]>) -> Self {
+        match value {
+            Some(value) => self.field(value),
+            None => self.null(),
+        }
+    }
+
     /// `integer`.
     pub fn int(self, value: i32) -> Self {
         self.field(&value.to_be_bytes())
@@ -103,6 +111,11 @@ impl Row<'_> {
 
     /// `smallint`.
     pub fn small(self, value: i16) -> Self {
+        self.field(&value.to_be_bytes())
+    }
+
+    /// `bigint`.
+    pub fn big(self, value: i64) -> Self {
         self.field(&value.to_be_bytes())
     }
 

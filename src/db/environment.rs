@@ -69,8 +69,11 @@ pub async fn type_digests(connection: &mut PgConnection) -> Result<BTreeMap<Stri
 pub async fn keep_type_digests(
     connection: &mut PgConnection,
     digests: &BTreeMap<String, String>,
+    of_all: &str,
 ) -> Result<(), DbError> {
-    sqlx::query!("update environment set type_digests = $1", serde_json::json!(digests)).execute(connection).await?;
+    let keep =
+        sqlx::query!("update environment set type_digests = $1, types_digest = $2", serde_json::json!(digests), of_all);
+    keep.execute(connection).await?;
     Ok(())
 }
 

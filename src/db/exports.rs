@@ -1,7 +1,5 @@
 //! What an export reads of the catalogue: compact rows first, then definitions as a stream.
 
-use std::collections::HashMap;
-
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::{Executor, PgConnection};
@@ -26,46 +24,6 @@ pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError
 pub async fn end_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
     connection.execute("commit").await?;
     Ok(())
-}
-
-/// What the index says of a resource besides its references.
-#[derive(Debug, Clone)]
-pub struct Compact {
-    /// With name, directory and attachments.
-    pub content_hash: Hash,
-    /// Of the definition alone.
-    pub definition_hash: Hash,
-    /// IDs of children.
-    pub children: Vec<(String, String)>,
-}
-
-/// Hashes and children of some resources, by ID.
-///
-/// # Errors
-/// The database fails.
-pub async fn compact(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<HashMap<String, Compact>, DbError> {
-    let found = sqlx::query!(
-        "select id, content_hash, definition_hash, children from resources where domain_id = $1 and id = any($2)",
-        domain_id,
-        ids
-    )
-    .fetch_all(connection)
-    .await?;
-    found
-        .into_iter()
-        .map(|row| {
-            let compact = Compact {
-                content_hash: Hash::from_slice(&row.content_hash).ok_or(DbError::Corrupt("hash"))?,
-                definition_hash: Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("hash"))?,
-                children: serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("child"))?,
-            };
-            Ok((row.id, compact))
-        })
-        .collect()
 }
 
 /// An attachment that a resource names.
@@ -93,27 +51,40 @@ pub async fn attachments(connection: &mut PgConnection, domain_id: i32, ids: &[S
     )
     .fetch_all(connection)
     .await?;
-    let bytes = |sha256: Option<Vec<u8>>, size: Option<i64>| Some((Hash::from_slice(&sha256?)?, size? as u64));
-    Ok(found
-        .into_iter()
-        .map(|row| Named { resource_id: row.resource_id, path: row.path, bytes: bytes(row.sha256, row.size) })
-        .collect())
+    Ok(found.into_iter().map(|row| Named::new(row.resource_id, row.path, row.sha256.zip(row.size))).collect())
 }
 
-/// The definitions of some resources, secrets sealed, in the order of `ids`, as JSON text.
-pub fn definitions<'a>(
-    connection: &'a mut PgConnection,
-    domain_id: i32,
-    ids: &'a [String],
-) -> BoxStream<'a, Result<(String, String), DbError>> {
-    sqlx::query!(
-        r#"select r.id, r.definition::text as "definition!" from unnest($2::text[]) with ordinality as wanted(id, place)
-           join resources r on r.id = wanted.id where r.domain_id = $1 order by wanted.place"#,
-        domain_id,
+/// The attachments that the resources of a domain name.
+///
+/// # Errors
+/// The database fails.
+pub async fn all_attachments(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<Named>, DbError> {
+    let found = sqlx::query!(
+        r#"select a.resource_id, a.path, b.sha256 as "sha256?", b.size as "size?" from resource_attachments a
+           left join attachments b on b.domain_id = a.domain_id and b.path = a.path
+           where a.domain_id = $1 order by a.resource_id, a.path"#,
+        domain_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|row| Named::new(row.resource_id, row.path, row.sha256.zip(row.size))).collect())
+}
+
+impl Named {
+    fn new(resource_id: String, path: String, bytes: Option<(Vec<u8>, i64)>) -> Self {
+        let bytes = bytes.and_then(|(hash, size)| Some((Hash::from_slice(&hash)?, size as u64)));
+        Self { resource_id, path, bytes }
+    }
+}
+
+/// Some bodies, in the order of `ids`.
+pub fn bodies<'a>(connection: &'a mut PgConnection, ids: &'a [i64]) -> BoxStream<'a, Result<String, DbError>> {
+    sqlx::query_scalar!(
+        "select d.body from unnest($1::bigint[]) with ordinality as wanted(id, place)
+         join definitions d on d.id = wanted.id order by wanted.place",
         ids
     )
     .fetch(connection)
-    .map_ok(|row| (row.id, row.definition))
     .map_err(DbError::from)
     .boxed()
 }

@@ -85,7 +85,8 @@ async fn resources(
     ids: &[String],
 ) -> Result<HashMap<ResourceId, Existing>, DbError> {
     let found = sqlx::query!(
-        r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash, r.revision
+        r#"select r.id, r.domain_id = $1 as "here!", r.type, r.name, r.directory, r.content_hash, r.revision, r.parts_hash,
+              r.definition_hash, r.definition_id
            from resources r where r.id = any($2)"#,
         domain_id,
         ids
@@ -96,7 +97,7 @@ async fn resources(
         .into_iter()
         .map(|row| {
             let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
-            let content_hash = Hash::from_slice(&row.content_hash).ok_or(DbError::Corrupt("hash"))?;
+            let hash = |bytes: &[u8]| Hash::from_slice(bytes).ok_or(DbError::Corrupt("hash"));
             Ok((
                 id,
                 Existing {
@@ -104,8 +105,11 @@ async fn resources(
                     type_key: row.r#type,
                     name: row.name,
                     directory: row.directory,
-                    content_hash,
+                    content_hash: hash(&row.content_hash)?,
                     revision: row.revision,
+                    parts_hash: hash(&row.parts_hash)?,
+                    definition_hash: hash(&row.definition_hash)?,
+                    definition_id: row.definition_id,
                 },
             ))
         })

@@ -1,10 +1,9 @@
 //! The graph of references: edges for a closure, lineage, dependents, circles.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 
-use crate::domain::closure::Edge;
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::Kind;
 use crate::domain::type_file::Types;
@@ -46,11 +45,10 @@ impl Found {
         }
     }
 
-    /// The edge of a closure, if it is matched.
-    pub fn edge(&self, types: &Types) -> Option<Edge> {
+    /// How it binds, if it is matched.
+    pub fn kind(&self, types: &Types) -> Option<Kind> {
         let rule = types.get(&self.from_type)?.rules.get(self.rule as usize)?;
-        let to = ResourceId::parse(self.found_id.as_deref().filter(|_| self.is_matched(types))?).ok()?;
-        Some(Edge { from: ResourceId::parse(&self.from_id).ok()?, to, kind: rule.kind })
+        self.is_matched(types).then_some(rule.kind)
     }
 }
 
@@ -107,49 +105,6 @@ pub async fn referrers(
         kind.map(Kind::as_str)
     );
     Ok(found.fetch_all(connection).await?)
-}
-
-/// Every reference of a domain: for walks too long to go level by level. Names of what is found are
-/// left out.
-///
-/// # Errors
-/// The database fails.
-pub async fn all_references(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<Found>, DbError> {
-    let found = sqlx::query_as!(
-        Found,
-        r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
-            coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, null::text as found_name,
-            null::text as found_owner, null::text as found_directory
-         from resource_references e
-         join resources f on f.id = e.from_id and f.domain_id = $1
-         left join resources r on r.id = e.to_id and r.domain_id = $1
-         left join lateral (
-            select id, type from resources
-            where e.to_id is null and domain_id = $1 and type = e.to_type and name = e.to_name order by id limit 1
-         ) n on true
-         where e.domain_id = $1 order by e.from_id, e.ordinal"#,
-        domain_id
-    );
-    Ok(found.fetch_all(connection).await?)
-}
-
-/// Type, name and directory of some resources of a domain, by ID.
-///
-/// # Errors
-/// The database fails.
-pub async fn nodes(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<BTreeMap<String, (String, String, String)>, DbError> {
-    let found = sqlx::query!(
-        "select id, type, name, directory from resources where domain_id = $1 and id = any($2)",
-        domain_id,
-        ids
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(found.into_iter().map(|row| (row.id, (row.r#type, row.name, row.directory))).collect())
 }
 
 /// Acyclic references of a domain that can be reached from some resources.

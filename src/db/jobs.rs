@@ -5,16 +5,9 @@ use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::DbError;
+use crate::domain::record::JobKind;
 
-/// Makes a package.
-pub const EXPORT: &str = "export";
-/// Reads an uploaded package and plans its import.
-pub const PARSE: &str = "parse";
-/// Writes an import; one at a time in a domain.
-pub const EXECUTE: &str = "execute";
-/// Takes a package to a target.
-pub const MIGRATE: &str = "migrate";
+use super::DbError;
 
 /// A job that a worker has claimed.
 #[derive(Debug, Clone)]
@@ -22,7 +15,7 @@ pub struct Job {
     /// Its row.
     pub id: i64,
     /// What to do.
-    pub kind: String,
+    pub kind: JobKind,
     /// For which record.
     pub record_id: Uuid,
     /// In which domain.
@@ -35,10 +28,20 @@ pub struct Job {
 ///
 /// # Errors
 /// The database fails.
-pub async fn queue(connection: &mut PgConnection, kind: &str, record_id: Uuid, domain_id: i32) -> Result<(), DbError> {
-    sqlx::query!("insert into jobs (kind, record_id, domain_id) values ($1, $2, $3)", kind, record_id, domain_id)
-        .execute(connection)
-        .await?;
+pub async fn queue(
+    connection: &mut PgConnection,
+    kind: JobKind,
+    record_id: Uuid,
+    domain_id: i32,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into jobs (kind, record_id, domain_id) values ($1, $2, $3)",
+        kind.as_str(),
+        record_id,
+        domain_id
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -47,13 +50,13 @@ pub async fn queue(connection: &mut PgConnection, kind: &str, record_id: Uuid, d
 ///
 /// # Errors
 /// The database fails.
-pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32) -> Result<Option<Job>, DbError> {
+pub async fn claim(connection: &mut PgConnection, kind: JobKind, lease_seconds: i32) -> Result<Option<Job>, DbError> {
     // A stopped worker may still hold the row of its job: its connection is ended first.
     sqlx::query!(
         "select pg_terminate_backend(a.pid, 5000) from jobs j
          join pg_stat_activity a on a.pid = j.backend_pid and a.backend_start = j.backend_start
          where j.kind = $1 and j.state = 'running' and j.lease_until < clock_timestamp()",
-        kind
+        kind.as_str()
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -70,7 +73,7 @@ pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32
             lease_until = clock_timestamp() + make_interval(secs => $2)
          from next where j.id = next.id
          returning j.id, j.kind, j.record_id, j.domain_id, j.run_no"#,
-        kind,
+        kind.as_str(),
         f64::from(lease_seconds)
     )
     .fetch_optional(&mut *connection)
@@ -80,13 +83,9 @@ pub async fn claim(connection: &mut PgConnection, kind: &str, lease_seconds: i32
         Err(DbError::Constraint(_)) => return Ok(None),
         other => other?,
     };
-    Ok(claimed.map(|row| Job {
-        id: row.id,
-        kind: row.kind,
-        record_id: row.record_id,
-        domain_id: row.domain_id,
-        run_no: row.run_no,
-    }))
+    let Some(row) = claimed else { return Ok(None) };
+    let kind = JobKind::parse(&row.kind).ok_or(DbError::Corrupt("job kind"))?;
+    Ok(Some(Job { id: row.id, kind, record_id: row.record_id, domain_id: row.domain_id, run_no: row.run_no }))
 }
 
 /// Renews the lease.

@@ -1,13 +1,15 @@
 //! Lineage: what a resource needs, or what needs it, step by step. An output is needed by nobody and
 //! made by somebody, so upstream of a dataset stands the ETL or task that writes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
+use crate::domain::graph::{Key, Link, Referrers};
 use crate::domain::resource_type::Kind;
 use crate::domain::type_file::Types;
 
+use super::catalogue::{self, Catalogue};
 use super::graph::Found;
 use super::{DbError, graph};
 
@@ -53,20 +55,19 @@ pub async fn walk(
 ) -> Result<Walked, DbError> {
     let mut walked = Walked { depths: BTreeMap::from([(start.to_owned(), 0)]), edges: Vec::new(), truncated: false };
     let mut frontier = vec![start.to_owned()];
-    let mut all: Option<HashMap<String, Vec<Step>>> = None;
+    let mut all: Option<(Catalogue, Referrers)> = None;
     let mut at = 0;
     while !frontier.is_empty() && at < depth {
         if at == MAX_STEPS && all.is_none() {
-            let found = graph::all_references(connection, domain_id).await?;
-            let mut around: HashMap<String, Vec<Step>> = HashMap::new();
-            for step in found.iter().filter_map(|found| step(found, types)) {
-                around.entry(step.from.clone()).or_default().push(step.clone());
-                around.entry(step.to.clone()).or_default().push(step);
-            }
-            all = Some(around);
+            let catalogue = catalogue::load(connection, types, domain_id).await?;
+            let referrers = catalogue.graph.referrers(|_, link| link.kind.is_some());
+            all = Some((catalogue, referrers));
         }
         let steps: Vec<Step> = match &all {
-            Some(around) => frontier.iter().filter_map(|id| around.get(id)).flatten().cloned().collect(),
+            Some((catalogue, referrers)) => {
+                let keys = frontier.iter().filter_map(|id| catalogue.key(id));
+                keys.flat_map(|key| around(catalogue, referrers, types, key)).collect()
+            }
             None => {
                 let mut found = graph::references(connection, domain_id, &frontier).await?;
                 found.extend(graph::referrers(connection, domain_id, &frontier, None).await?);
@@ -101,9 +102,26 @@ pub async fn walk(
 }
 
 fn step(found: &Found, types: &Types) -> Option<Step> {
-    let edge = found.edge(types)?;
+    let kind = found.kind(types)?;
     let role = types.get(&found.from_type)?.rules.get(found.rule as usize)?.role.clone();
-    Some(Step { from: edge.from.to_string(), to: edge.to.to_string(), role, kind: edge.kind })
+    Some(Step { from: found.from_id.clone(), to: found.found_id.clone()?, role, kind })
+}
+
+/// All references of a resource, and all to it.
+fn around(catalogue: &Catalogue, referrers: &Referrers, types: &Types, key: Key) -> Vec<Step> {
+    let step = |(from, link): (Key, &Link)| {
+        let id = |key: Key| catalogue.nodes[key as usize].id.to_string();
+        let role = catalogue.rule(types, from, link)?.role.clone();
+        Some(Step { kind: link.kind?, from: id(from), to: id(link.to), role })
+    };
+    let out = catalogue.graph.links(key).iter().map(|link| (key, link));
+    let to_it = |from: &Key| {
+        let from = *from;
+        catalogue.graph.links(from).iter().filter(move |link| link.to == key).map(move |link| (from, link))
+    };
+    let mut users = referrers.of(key).to_vec();
+    users.dedup();
+    out.chain(users.iter().flat_map(to_it)).filter_map(step).collect()
 }
 
 /// A resource of a lineage.

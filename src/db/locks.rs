@@ -81,3 +81,24 @@ pub async fn hold_derivation(connection: &mut PgConnection) -> Result<(), DbErro
     sqlx::query!("select pg_advisory_xact_lock($1, 0)", DERIVATION).execute(connection).await?;
     Ok(())
 }
+
+/// Refuses to write with other type files than the environment has: what became secret would be written in clear.
+/// Under the domain's lock.
+///
+/// # Errors
+/// [`DbError::Outdated`].
+pub async fn check_types(connection: &mut PgConnection, digest: &str) -> Result<(), DbError> {
+    let same = sqlx::query_scalar!(r#"select types_digest = $1 as "same!" from environment"#, digest);
+    if same.fetch_one(connection).await? { Ok(()) } else { Err(DbError::Outdated) }
+}
+
+/// Holds the catalogues of all domains until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn hold_all_catalogues(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("select pg_advisory_xact_lock($1, id) from (select id from domains order by id) d", CATALOGUE)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

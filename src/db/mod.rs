@@ -3,9 +3,11 @@
 pub mod attachments;
 pub mod audit;
 pub mod callers;
+pub mod catalogue;
 pub mod closure;
 pub mod contents;
 pub mod copy;
+pub mod definitions;
 pub mod derive;
 pub mod domains;
 pub mod environment;
@@ -54,6 +56,9 @@ pub enum DbError {
     /// The worker has lost its job.
     #[error("the job was taken over by another worker")]
     Fenced,
+    /// The environment's resource types are described by other files than this server has.
+    #[error("the environment runs with other resource type files by now")]
+    Outdated,
     /// What was stored cannot be read.
     #[error("a stored {0} cannot be read")]
     Corrupt(&'static str),
@@ -121,6 +126,15 @@ pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
     let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
     staging::prepare(&mut connection).await?;
     Ok(connection)
+}
+
+/// What the transaction writes may be lost in a crash: it does not wait for the disk.
+///
+/// # Errors
+/// The database fails.
+pub async fn commit_lazily(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("set local synchronous_commit = off").execute(connection).await?;
+    Ok(())
 }
 
 /// Makes a database if it is not there yet; `url` names another database of the same server.

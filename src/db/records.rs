@@ -357,3 +357,15 @@ pub async fn known_packages(connection: &mut PgConnection, keys: &[String]) -> R
     let found = sqlx::query_scalar!(r#"select package_key as "key!" from records where package_key = any($1)"#, keys);
     Ok(found.fetch_all(connection).await?.into_iter().collect())
 }
+
+/// Notes that a record which has said nothing of what it does asks its target.
+///
+/// # Errors
+/// The database fails.
+pub async fn note_negotiating(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
+    let phase = Phase::Negotiating.as_str();
+    sqlx::query!("update records set phase = $2 where id = $1 and phase is null and status = 'running'", id, phase)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,15 +1,19 @@
 //! Live resources: reading, listing, deleting. Writing goes through staging and merge.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
+use serde_json::Value;
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use crate::domain::overlay::Overlay;
 use crate::domain::sight::Sight;
 
 use super::DbError;
 
-/// A resource as it stands, definition apart.
+/// A resource as it stands.
 #[derive(Debug, Clone, FromRow)]
 pub struct ResourceRow {
     /// Its ID.
@@ -21,8 +25,8 @@ pub struct ResourceRow {
     pub name: String,
     /// Its directory.
     pub directory: String,
-    /// JSON text, secrets sealed.
-    pub definition: String,
+    body: String,
+    overlay: Option<String>,
     /// 32 bytes.
     pub content_hash: Vec<u8>,
     /// User name.
@@ -43,8 +47,39 @@ pub struct ResourceRow {
     pub imported_at: Option<DateTime<Utc>>,
 }
 
-const COLUMNS: &str = "id, type, name, directory, definition::text as definition, content_hash, owner, revision, created_at, \
-    updated_at, updated_by, imported_record, imported_from, imported_at";
+impl ResourceRow {
+    /// The whole definition, secrets as markers.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`].
+    pub fn definition(&self) -> Result<Value, DbError> {
+        definition(&self.body, self.overlay.as_deref())
+    }
+}
+
+/// A body with what belongs to this environment alone: the whole definition, secrets as markers.
+///
+/// # Errors
+/// [`DbError::Corrupt`].
+pub fn definition(body: &str, overlay: Option<&str>) -> Result<Value, DbError> {
+    let mut value = serde_json::from_str(body).map_err(|_| DbError::Corrupt("definition"))?;
+    self::overlay(overlay)?.show(&mut value);
+    Ok(value)
+}
+
+/// Reads an overlay as it is kept.
+///
+/// # Errors
+/// [`DbError::Corrupt`].
+pub fn overlay(text: Option<&str>) -> Result<Overlay, DbError> {
+    text.map_or(Ok(Overlay::default()), |text| serde_json::from_str(text).map_err(|_| DbError::Corrupt("overlay")))
+}
+
+/// With the body and the version of `r`, which is a row of `resources`.
+const WITH_BODY: &str = "join definitions d on d.id = r.definition_id \
+    join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision";
+const COLUMNS: &str = "r.id, r.type, r.name, r.directory, d.body, v.overlay, r.content_hash, r.owner, r.revision, r.created_at, \
+    r.updated_at, r.updated_by, r.imported_record, r.imported_from, r.imported_at";
 
 /// What a list is narrowed to.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +135,8 @@ pub async fn list(
     after: Option<&After>,
     limit: i64,
 ) -> Result<(Vec<ResourceRow>, bool), DbError> {
-    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources where domain_id = "));
+    // The page first, its bodies then.
+    let mut query = QueryBuilder::<Postgres>::new("with r as materialized (select * from resources where domain_id = ");
     query.push_bind(domain_id);
     narrow(&mut query, filter);
     let column = match sort {
@@ -128,10 +164,12 @@ pub async fn list(
     }
     let tie = if sort == Sort::Id { String::new() } else { format!(", id {order}") };
     query.push(format!(" order by {column} {order}{tie} limit ")).push_bind(limit + 1);
+    let tie = if sort == Sort::Id { String::new() } else { format!(", r.id {order}") };
+    query.push(format!(") select {COLUMNS} from r {WITH_BODY} order by r.{column} {order}{tie}"));
     let mut found = query.build_query_as::<ResourceRow>().fetch(connection);
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.try_next().await? {
-        bytes += row.definition.len();
+        bytes += row.body.len();
         if rows.len() as i64 == limit || (bytes > PAGE_BYTES && !rows.is_empty()) {
             return Ok((rows, true));
         }
@@ -187,8 +225,9 @@ pub(super) fn escape_like(text: &str) -> String {
 /// # Errors
 /// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: &str) -> Result<Option<ResourceRow>, DbError> {
-    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources where domain_id = "));
-    query.push_bind(domain_id).push(" and id = ").push_bind(id);
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources r {WITH_BODY} where r.domain_id = "));
+    query.push_bind(domain_id).push(" and r.id = ").push_bind(id);
     Ok(query.build_query_as().fetch_optional(connection).await?)
 }
 
@@ -205,8 +244,14 @@ pub struct Current {
     pub name: String,
     /// Its directory.
     pub directory: String,
-    /// JSON text, secrets sealed.
-    pub definition: String,
+    /// Its body.
+    pub definition_id: i64,
+    /// Of its body; 32 bytes.
+    pub definition_hash: Vec<u8>,
+    /// Of its references, children and attachment paths; 32 bytes.
+    pub parts_hash: Vec<u8>,
+    /// What belongs to this environment alone.
+    pub overlay: Option<String>,
     /// Counts up with each change.
     pub revision: i64,
     /// User name.
@@ -220,27 +265,34 @@ pub struct Current {
 pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
-           from resources where id = any($1) order by id for update"#,
+        r#"select r.id, r.domain_id, r.type as kind, r.name, r.directory, r.definition_id, r.definition_hash, r.parts_hash,
+              v.overlay, r.revision, r.owner
+           from resources r
+           join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+           where r.id = any($1) order by r.id for update of r"#,
         ids
     );
     Ok(found.fetch_all(connection).await?)
 }
 
-/// The definitions and revisions of some resources of a domain, to keep their secrets and
-/// environment-specific values.
+/// What some resources of a domain have of their own, by ID; those that have nothing are left out.
 ///
 /// # Errors
 /// The database fails.
-pub async fn current(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Current>, DbError> {
-    let found = sqlx::query_as!(
-        Current,
-        r#"select id, domain_id, type as kind, name, directory, definition::text as "definition!", revision, owner
-           from resources where domain_id = $1 and id = any($2)"#,
+pub async fn overlays(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<String, Overlay>, DbError> {
+    let found = sqlx::query!(
+        r#"select r.id, v.overlay as "overlay!" from resources r
+           join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+           where r.domain_id = $1 and r.id = any($2) and v.overlay is not null"#,
         domain_id,
         ids
     );
-    Ok(found.fetch_all(connection).await?)
+    let rows = found.fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok((row.id, overlay(Some(&row.overlay))?))).collect()
 }
 
 /// Which of some resources still lack a secret.
@@ -252,13 +304,8 @@ pub async fn lack_secrets(
     domain_id: i32,
     ids: &[String],
 ) -> Result<Vec<String>, DbError> {
-    let found = sqlx::query_scalar!(
-        r#"select id from resources where domain_id = $1 and id = any($2)
-           and definition @? '$.**."$secret" ? (@ == "missing")'"#,
-        domain_id,
-        ids
-    );
-    Ok(found.fetch_all(connection).await?)
+    let found = overlays(connection, domain_id, ids).await?;
+    Ok(found.into_iter().filter(|(_, own)| own.lacks_secrets()).map(|(id, _)| id).collect())
 }
 
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.
@@ -288,26 +335,16 @@ pub async fn select(
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Deletes a resource: its last version goes into the history, a tombstone stays.
+/// Deletes a resource: its versions and a tombstone stay.
 ///
 /// # Errors
 /// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: &str, username: &str) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into resource_history (resource_id, revision, domain_id, type, name, directory, definition, definition_hash,
-            content_hash, owner, updated_at, updated_by, record_id, imported_record, imported_from, imported_at, superseded_at)
-         select id, revision, domain_id, type, name, directory, definition, definition_hash, content_hash, owner, updated_at,
-            updated_by, record_id, imported_record, imported_from, imported_at, now()
-         from resources where domain_id = $1 and id = $2",
-        domain_id,
-        id
-    )
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query!(
-        "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision, children)
+        "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision)
          insert into tombstones (domain_id, resource_id, type, revision, children, deleted_by)
-         select $1, id, type, revision, children, $3 from gone
+         select $1, gone.id, gone.type, gone.revision, v.children, $3 from gone
+         join resource_versions v on v.domain_id = $1 and v.resource_id = gone.id and v.revision = gone.revision
          on conflict (domain_id, resource_id) do update set type = excluded.type, revision = excluded.revision,
             children = excluded.children, deleted_at = now(), deleted_by = excluded.deleted_by",
         domain_id,
@@ -349,12 +386,8 @@ pub async fn revisions(
 ) -> Result<Vec<Revision>, DbError> {
     let found = sqlx::query_as!(
         Revision,
-        r#"select revision as "revision!", updated_by as "updated_by!", updated_at as "updated_at!", record_id, content_hash as "content_hash!"
-         from (
-            select revision, updated_by, updated_at, record_id, content_hash from resources where domain_id = $1 and id = $2
-            union all
-            select revision, updated_by, updated_at, record_id, content_hash from resource_history where domain_id = $1 and resource_id = $2
-         ) all_of_them where revision < $3 order by revision desc limit $4"#,
+        "select revision, updated_by, updated_at, record_id, content_hash from resource_versions
+         where domain_id = $1 and resource_id = $2 and revision < $3 order by revision desc limit $4",
         domain_id,
         id,
         before,

@@ -1,5 +1,5 @@
 //! Everything that rests sealed with the secret key, to be sealed with another one in one transaction:
-//! definitions with their earlier versions, tokens of targets, passphrases of records, the environment's own
+//! secrets of resources with their earlier versions, tokens of targets, passphrases of records, the environment's own
 //! seeds. Kept answers to requests are sealed too; they are forgotten.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub async fn hold(connection: &mut PgConnection) -> Result<bool, DbError> {
     Ok(false)
 }
 
-/// A definition that holds something sealed.
+/// A version that has something sealed.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Whose it is.
@@ -47,35 +47,24 @@ pub struct Row {
     pub domain_id: i32,
     /// Which version.
     pub revision: i64,
-    /// JSON text.
-    pub definition: String,
+    /// What belongs to this environment alone, JSON text.
+    pub overlay: String,
+    /// It is the current one.
+    pub current: bool,
 }
 
-/// The next definitions of live resources, by ID.
+/// The next versions that have something sealed.
 ///
 /// # Errors
 /// The database fails.
-pub async fn live(connection: &mut PgConnection, after: Option<&Row>) -> Result<Vec<Row>, DbError> {
+pub async fn versions(connection: &mut PgConnection, after: Option<&Row>) -> Result<Vec<Row>, DbError> {
     let found = sqlx::query_as!(
         Row,
-        r#"select id, domain_id, revision, definition::text as "definition!" from resources
-           where id > $1 and definition::text like '%"$sealed"%' order by id limit $2"#,
-        after.map_or("", |row| &row.id),
-        PORTION
-    );
-    Ok(found.fetch_all(connection).await?)
-}
-
-/// The next definitions of earlier versions.
-///
-/// # Errors
-/// The database fails.
-pub async fn history(connection: &mut PgConnection, after: Option<&Row>) -> Result<Vec<Row>, DbError> {
-    let found = sqlx::query_as!(
-        Row,
-        r#"select resource_id as id, domain_id, revision, definition::text as "definition!" from resource_history
-           where (domain_id, resource_id, revision) > ($1, $2, $3) and definition::text like '%"$sealed"%'
-           order by domain_id, resource_id, revision limit $4"#,
+        r#"select v.resource_id as id, v.domain_id, v.revision, v.overlay as "overlay!", r.id is not null as "current!"
+           from resource_versions v
+           left join resources r on r.id = v.resource_id and r.domain_id = v.domain_id and r.revision = v.revision
+           where (v.domain_id, v.resource_id, v.revision) > ($1, $2, $3) and v.overlay like '%"sealed"%'
+           order by v.domain_id, v.resource_id, v.revision limit $4"#,
         after.map_or(i32::MIN, |row| row.domain_id),
         after.map_or("", |row| &row.id),
         after.map_or(0, |row| row.revision),
@@ -84,41 +73,53 @@ pub async fn history(connection: &mut PgConnection, after: Option<&Row>) -> Resu
     Ok(found.fetch_all(connection).await?)
 }
 
-/// Writes definitions of live resources back; nothing else of them changes.
+/// Writes what versions have of their own back; nothing else of them changes.
 ///
 /// # Errors
 /// The database fails.
-pub async fn write_live(connection: &mut PgConnection, rows: &[Row]) -> Result<(), DbError> {
+pub async fn write_versions(connection: &mut PgConnection, rows: &[Row]) -> Result<(), DbError> {
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
-    let definitions: Vec<String> = rows.iter().map(|row| row.definition.clone()).collect();
+    let domains: Vec<i32> = rows.iter().map(|row| row.domain_id).collect();
+    let revisions: Vec<i64> = rows.iter().map(|row| row.revision).collect();
+    let overlays: Vec<String> = rows.iter().map(|row| row.overlay.clone()).collect();
     sqlx::query!(
-        "update resources r set definition = n.definition::jsonb
-         from unnest($1::text[], $2::text[]) as n(id, definition) where r.id = n.id",
+        "update resource_versions v set overlay = n.overlay
+         from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) as n(id, domain_id, revision, overlay)
+         where v.domain_id = n.domain_id and v.resource_id = n.id and v.revision = n.revision",
         &ids,
-        &definitions
+        &domains,
+        &revisions,
+        &overlays
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Writes definitions of earlier versions back.
+/// Entries of imports that have not ended, with what came along sealed: (record, place, JSON text).
 ///
 /// # Errors
 /// The database fails.
-pub async fn write_history(connection: &mut PgConnection, rows: &[Row]) -> Result<(), DbError> {
-    let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
-    let domains: Vec<i32> = rows.iter().map(|row| row.domain_id).collect();
-    let revisions: Vec<i64> = rows.iter().map(|row| row.revision).collect();
-    let definitions: Vec<String> = rows.iter().map(|row| row.definition.clone()).collect();
+pub async fn entries(connection: &mut PgConnection) -> Result<Vec<(Uuid, i32, String)>, DbError> {
+    let found = sqlx::query!(r#"select record_id, first, entries from import_entries where entries like '%"sealed"%'"#);
+    Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.record_id, row.first, row.entries)).collect())
+}
+
+/// Writes entries back.
+///
+/// # Errors
+/// The database fails.
+pub async fn write_entries(
+    connection: &mut PgConnection,
+    record_id: Uuid,
+    first: i32,
+    entries: &str,
+) -> Result<(), DbError> {
     sqlx::query!(
-        "update resource_history h set definition = n.definition::jsonb
-         from unnest($1::text[], $2::int[], $3::bigint[], $4::text[]) as n(id, domain_id, revision, definition)
-         where h.domain_id = n.domain_id and h.resource_id = n.id and h.revision = n.revision",
-        &ids,
-        &domains,
-        &revisions,
-        &definitions
+        "update import_entries set entries = $3 where record_id = $1 and first = $2",
+        record_id,
+        first,
+        entries
     )
     .execute(connection)
     .await?;

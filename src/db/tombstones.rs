@@ -23,21 +23,24 @@ pub async fn by_ids(connection: &mut PgConnection, domain_id: i32, ids: &[String
 /// # Errors
 /// The database fails.
 pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
-    for statement in [
+    sqlx::query(
         "insert into child_tombstones (domain_id, resource_id, key, child_id)
-         select $1, s.id, c ->> 0, c ->> 1
-         from staged_resources s join resources r on r.id = s.id cross join jsonb_array_elements(r.children) c
-         where not exists (select from jsonb_array_elements(s.children) e where e = c)
+         select $1, before.id, before.child ->> 0, before.child ->> 1 from (
+            select s.id, c as child from staged_resources s
+            join resources r on r.id = s.id
+            join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+            cross join jsonb_array_elements(v.children) c
+            union all
+            select s.id, c from staged_resources s join tombstones t on t.domain_id = $1 and t.resource_id = s.id
+            cross join jsonb_array_elements(t.children) c
+            except
+            select s.id, c from staged_resources s cross join jsonb_array_elements(s.children) c
+         ) before
          on conflict do nothing",
-        "insert into child_tombstones (domain_id, resource_id, key, child_id)
-         select $1, s.id, c ->> 0, c ->> 1
-         from staged_resources s join tombstones t on t.domain_id = $1 and t.resource_id = s.id
-         cross join jsonb_array_elements(t.children) c
-         where not exists (select from jsonb_array_elements(s.children) e where e = c)
-         on conflict do nothing",
-    ] {
-        sqlx::query(statement).bind(domain_id).execute(&mut *connection).await?;
-    }
+    )
+    .bind(domain_id)
+    .execute(&mut *connection)
+    .await?;
     revive(connection, domain_id).await
 }
 
@@ -46,9 +49,15 @@ pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<
 /// # Errors
 /// The database fails.
 pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+    // Mostly there are none, and children are many.
     sqlx::query(
-        "delete from child_tombstones t using staged_resources s, jsonb_array_elements(s.children) e
-         where t.domain_id = $1 and t.resource_id = s.id and t.key = e ->> 0 and t.child_id = e ->> 1",
+        "with deleted as materialized (
+            select t.* from child_tombstones t join staged_resources s on s.id = t.resource_id where t.domain_id = $1
+         )
+         delete from child_tombstones t using deleted d
+         where t.domain_id = $1 and t.resource_id = d.resource_id and t.key = d.key and t.child_id = d.child_id
+            and exists (select from staged_resources s where s.id = d.resource_id
+                and s.children @> jsonb_build_array(jsonb_build_array(d.key, d.child_id)))",
     )
     .bind(domain_id)
     .execute(connection)

@@ -6,8 +6,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
+use petgraph::algo::kosaraju_scc;
+use petgraph::graph::{DiGraph, NodeIndex};
 use serde::{Deserialize, Serialize};
 
+use super::graph::{Graph, Key, Link};
 use super::resource::ResourceId;
 use super::resource_type::Kind;
 
@@ -28,12 +31,12 @@ pub enum Reason {
 }
 
 /// A reference whose target is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
     /// Who refers.
-    pub from: ResourceId,
+    pub from: Key,
     /// To what.
-    pub to: ResourceId,
+    pub to: Key,
     /// How it binds.
     pub kind: Kind,
 }
@@ -42,24 +45,41 @@ pub struct Edge {
 #[derive(Debug)]
 pub struct Closure {
     upstream: bool,
-    reasons: HashMap<ResourceId, Reason>,
+    reasons: Vec<Option<Reason>>,
     /// Resources whose edges are wanted next.
-    frontier: Vec<ResourceId>,
+    frontier: Vec<Key>,
+    count: usize,
 }
 
 impl Closure {
     /// Starts from the selected resources.
-    pub fn new(selected: impl IntoIterator<Item = ResourceId>, upstream: bool) -> Self {
-        let mut closure = Self { upstream, reasons: HashMap::new(), frontier: Vec::new() };
-        for id in selected {
-            closure.reach(id, Reason::Selected);
+    pub fn new(selected: impl IntoIterator<Item = Key>, upstream: bool) -> Self {
+        let mut closure = Self { upstream, reasons: Vec::new(), frontier: Vec::new(), count: 0 };
+        for key in selected {
+            closure.reach(key, Reason::Selected);
+        }
+        closure
+    }
+
+    /// The closure in a graph that is there as a whole.
+    pub fn within(graph: &Graph, selected: impl IntoIterator<Item = Key>, upstream: bool) -> Self {
+        let mut closure = Self::new(selected, upstream);
+        let produces = |_, link: &Link| upstream && link.kind == Some(Kind::Output);
+        let producers = graph.referrers(produces);
+        let mut frontier = closure.frontier();
+        while !frontier.is_empty() {
+            for key in &frontier {
+                closure.feed(graph.links(*key).iter().filter_map(|link| Edge::of(*key, link)));
+                closure.feed(producers.of(*key).iter().map(|from| Edge { from: *from, to: *key, kind: Kind::Output }));
+            }
+            frontier = closure.frontier();
         }
         closure
     }
 
     /// The resources whose edges to feed next: outgoing ones, and with upstream the incoming
     /// `output` ones too. Empty: the closure is whole.
-    pub fn frontier(&mut self) -> Vec<ResourceId> {
+    pub fn frontier(&mut self) -> Vec<Key> {
         let mut frontier = std::mem::take(&mut self.frontier);
         frontier.sort_unstable();
         frontier.dedup();
@@ -67,16 +87,15 @@ impl Closure {
     }
 
     /// Follows the edges of a frontier.
-    pub fn feed<'a>(&mut self, edges: impl IntoIterator<Item = &'a Edge>) {
+    pub fn feed(&mut self, edges: impl IntoIterator<Item = Edge>) {
         for edge in edges {
-            if let Some(reason) = self.reasons.get(&edge.from).copied()
+            if let Some(reason) = self.reason(edge.from)
                 && let Some(reason) = self.along(reason, edge.kind)
             {
-                self.reach(edge.to.clone(), reason);
+                self.reach(edge.to, reason);
             }
-            let produced = self.upstream && edge.kind == Kind::Output && self.reasons.contains_key(&edge.to);
-            if produced {
-                self.reach(edge.from.clone(), Reason::Upstream);
+            if self.upstream && edge.kind == Kind::Output && self.reason(edge.to).is_some() {
+                self.reach(edge.from, Reason::Upstream);
             }
         }
     }
@@ -95,138 +114,153 @@ impl Closure {
     }
 
     /// A better reason may open more edges, so the resource goes to the frontier again.
-    fn reach(&mut self, id: ResourceId, reason: Reason) {
-        match self.reasons.get(&id) {
-            Some(known) if *known <= reason => {}
-            _ => {
-                self.reasons.insert(id.clone(), reason);
-                self.frontier.push(id);
+    fn reach(&mut self, key: Key, reason: Reason) {
+        let at = key as usize;
+        if at >= self.reasons.len() {
+            self.reasons.resize(at + 1, None);
+        }
+        match &mut self.reasons[at] {
+            Some(known) if *known <= reason => return,
+            Some(known) => *known = reason,
+            none => {
+                *none = Some(reason);
+                self.count += 1;
             }
         }
+        self.frontier.push(key);
     }
 
-    /// Every resource of the closure with its reason.
-    pub fn reasons(&self) -> &HashMap<ResourceId, Reason> {
-        &self.reasons
+    /// Why a resource is in the closure, if it is.
+    pub fn reason(&self, key: Key) -> Option<Reason> {
+        self.reasons.get(key as usize).copied().flatten()
+    }
+
+    /// How many resources are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 }
 
-/// Orders resources so that each comes after what it refers to, ties by rank and then ID; a cycle is
-/// entered at its lowest. `nodes` gives each resource's rank. Linear but for the sorting.
-pub fn dependency_order(nodes: &HashMap<ResourceId, i64>, edges: &[Edge]) -> Vec<ResourceId> {
-    let mut waits: HashMap<&ResourceId, usize> = HashMap::new();
-    let mut wanted_by: HashMap<&ResourceId, Vec<&ResourceId>> = HashMap::new();
-    let mut seen = HashSet::new();
-    for edge in edges {
-        let inside = edge.from != edge.to && nodes.contains_key(&edge.from) && nodes.contains_key(&edge.to);
-        if inside && seen.insert((&edge.from, &edge.to)) {
-            *waits.entry(&edge.from).or_default() += 1;
-            wanted_by.entry(&edge.to).or_default().push(&edge.from);
-        }
+impl Edge {
+    /// A reference as an edge, if its target is there.
+    pub fn of(from: Key, link: &Link) -> Option<Self> {
+        Some(Self { from, to: link.to, kind: link.kind? })
     }
-    let mut all: Vec<(i64, &ResourceId)> = nodes.iter().map(|(id, rank)| (*rank, id)).collect();
+}
+
+/// Orders some resources of a graph so that each comes after what it refers to, ties by rank and then key; a
+/// cycle is entered at its lowest. `ranks`: of each resource, none where it is not wanted.
+pub fn dependency_order(graph: &Graph, ranks: &[Option<i64>]) -> Vec<Key> {
+    let rank = |key: Key| ranks.get(key as usize).copied().flatten();
+    let inside = |from: Key, link: &Link| {
+        link.kind.is_some() && from != link.to && rank(from).is_some() && rank(link.to).is_some()
+    };
+    let wanted_by = graph.referrers(inside);
+    let mut waits: Vec<u32> = vec![0; graph.len()];
+    for (from, link) in graph.all() {
+        waits[from as usize] += u32::from(inside(from, link));
+    }
+    let mut all: Vec<(i64, Key)> = (0..graph.len() as Key).filter_map(|key| Some((rank(key)?, key))).collect();
     all.sort_unstable();
-    let mut ready: BinaryHeap<Reverse<(i64, &ResourceId)>> =
-        all.iter().filter(|(_, id)| !waits.contains_key(id)).map(|node| Reverse(*node)).collect();
-    let mut done: HashSet<&ResourceId> = HashSet::with_capacity(nodes.len());
-    let mut order = Vec::with_capacity(nodes.len());
+    let mut ready: BinaryHeap<Reverse<(i64, Key)>> =
+        all.iter().filter(|(_, key)| waits[*key as usize] == 0).map(|node| Reverse(*node)).collect();
+    let mut done = vec![false; graph.len()];
+    let mut order = Vec::with_capacity(all.len());
     let mut lowest = all.iter();
     loop {
         // Where everything left waits for something, a cycle is broken at its lowest resource.
         let next = match ready.pop() {
-            Some(Reverse((_, id))) => id,
-            None => match lowest.find(|(_, id)| !done.contains(id)) {
-                Some((_, id)) => id,
+            Some(Reverse((_, key))) => key,
+            None => match lowest.find(|(_, key)| !done[*key as usize]) {
+                Some((_, key)) => *key,
                 None => return order,
             },
         };
-        if !done.insert(next) {
+        if std::mem::replace(&mut done[next as usize], true) {
             continue;
         }
-        order.push(next.clone());
-        for waiting in wanted_by.remove(next).unwrap_or_default() {
-            if let Some(count) = waits.get_mut(waiting) {
-                *count -= 1;
-                if *count == 0 && !done.contains(waiting) {
-                    ready.push(Reverse((nodes[waiting], waiting)));
-                }
+        order.push(next);
+        for waiting in wanted_by.of(next) {
+            waits[*waiting as usize] -= 1;
+            if waits[*waiting as usize] == 0
+                && !done[*waiting as usize]
+                && let Some(rank) = rank(*waiting)
+            {
+                ready.push(Reverse((rank, *waiting)));
             }
         }
     }
 }
 
-/// Who is on a cycle of the edges, or between two; empty where there is none. Peels off everything that
-/// nothing leads to or that leads nowhere.
+/// Who is on a cycle of the edges, be it a cycle of one. What merely lies between two cycles is not.
 pub fn on_cycles(edges: &[(ResourceId, ResourceId)]) -> HashSet<ResourceId> {
-    let mut left: Vec<&(ResourceId, ResourceId)> = edges.iter().collect();
-    for forward in [true, false] {
-        left = peel(&left, forward);
-    }
-    left.iter().map(|(from, _)| from.clone()).collect()
-}
-
-fn peel<'a>(edges: &[&'a (ResourceId, ResourceId)], forward: bool) -> Vec<&'a (ResourceId, ResourceId)> {
-    let ends = |edge: &'a (ResourceId, ResourceId)| {
-        if forward { (&edge.0, &edge.1) } else { (&edge.1, &edge.0) }
-    };
-    let mut incoming: HashMap<&ResourceId, usize> = HashMap::new();
-    let mut outgoing: HashMap<&ResourceId, Vec<&ResourceId>> = HashMap::new();
-    for edge in edges {
-        let (from, to) = ends(edge);
-        incoming.entry(from).or_default();
-        *incoming.entry(to).or_default() += 1;
-        outgoing.entry(from).or_default().push(to);
-    }
-    let mut free: Vec<&ResourceId> = incoming.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-    while let Some(id) = free.pop() {
-        incoming.remove(id);
-        for to in outgoing.remove(id).unwrap_or_default() {
-            if let Some(count) = incoming.get_mut(to) {
-                *count -= 1;
-                if *count == 0 {
-                    free.push(to);
-                }
-            }
+    let mut graph: DiGraph<&ResourceId, ()> = DiGraph::with_capacity(0, edges.len());
+    let mut keys: HashMap<&ResourceId, NodeIndex> = HashMap::new();
+    let mut cyclic: HashSet<ResourceId> = HashSet::new();
+    for (from, to) in edges {
+        if from == to {
+            cyclic.insert(from.clone());
+            continue;
         }
+        let [from, to] = [from, to].map(|id| *keys.entry(id).or_insert_with(|| graph.add_node(id)));
+        graph.add_edge(from, to, ());
     }
-    edges.iter().copied().filter(|edge| incoming.contains_key(&edge.0) && incoming.contains_key(&edge.1)).collect()
+    // Tarjan's of the same crate recurses, and a chain may be as long as a catalogue.
+    for component in kosaraju_scc(&graph).iter().filter(|component| component.len() > 1) {
+        cyclic.extend(component.iter().map(|key| graph[*key].clone()));
+    }
+    cyclic
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::graph::Loose;
     use super::*;
     use proptest::prelude::*;
 
-    type Rule<'a> = dyn Fn(&Edge, &HashMap<ResourceId, Reason>) -> Option<(ResourceId, Reason)> + 'a;
+    type Reasons = HashMap<usize, Reason>;
+    type Rule<'a> = dyn Fn(&Edge, &Reasons) -> Option<(usize, Reason)> + 'a;
 
     fn id(n: usize) -> ResourceId {
         ResourceId::parse(&format!("r{n}")).unwrap()
     }
 
     fn edge(from: usize, to: usize, kind: Kind) -> Edge {
-        Edge { from: id(from), to: id(to), kind }
+        Edge { from: from as Key, to: to as Key, kind }
     }
 
-    fn walk(selected: &[usize], upstream: bool, edges: &[Edge]) -> HashMap<ResourceId, Reason> {
-        let mut around: HashMap<&ResourceId, Vec<&Edge>> = HashMap::new();
+    fn graph(count: usize, edges: &[Edge]) -> Graph {
+        let link = |edge: &Edge| Link { to: edge.to, rule: 0, by_name: false, kind: Some(edge.kind) };
+        let loose = |edge: &Edge| Loose { from: edge.from, ordinal: 0, link: link(edge) };
+        Graph::new(count, edges.iter().map(loose).collect())
+    }
+
+    fn reasons(closure: &Closure) -> Reasons {
+        (0..closure.reasons.len()).filter_map(|n| Some((n, closure.reason(n as Key)?))).collect()
+    }
+
+    /// Level by level.
+    fn walk(selected: &[usize], upstream: bool, edges: &[Edge]) -> Reasons {
+        let mut around: HashMap<Key, Vec<Edge>> = HashMap::new();
         for edge in edges {
-            around.entry(&edge.from).or_default().push(edge);
-            around.entry(&edge.to).or_default().push(edge);
+            around.entry(edge.from).or_default().push(*edge);
+            around.entry(edge.to).or_default().push(*edge);
         }
-        let mut closure = Closure::new(selected.iter().map(|n| id(*n)), upstream);
+        let mut closure = Closure::new(selected.iter().map(|n| *n as Key), upstream);
         loop {
             let frontier = closure.frontier();
             if frontier.is_empty() {
-                return closure.reasons().clone();
+                assert_eq!(closure.count(), reasons(&closure).len());
+                return reasons(&closure);
             }
-            closure.feed(frontier.iter().filter_map(|id| around.get(id)).flatten().copied());
+            closure.feed(frontier.iter().filter_map(|key| around.get(key)).flatten().copied());
         }
     }
 
     /// The rule of the design, each reason in turn, with no thought of cost.
-    fn naive(selected: &[usize], upstream: bool, edges: &[Edge]) -> HashMap<ResourceId, Reason> {
-        let mut reasons: HashMap<ResourceId, Reason> = selected.iter().map(|n| (id(*n), Reason::Selected)).collect();
-        let spread = |reasons: &mut HashMap<ResourceId, Reason>, rule: &Rule| {
+    fn naive(selected: &[usize], upstream: bool, edges: &[Edge]) -> Reasons {
+        let mut reasons: Reasons = selected.iter().map(|n| (*n, Reason::Selected)).collect();
+        let spread = |reasons: &mut Reasons, rule: &Rule| {
             loop {
                 let new: Vec<_> = edges
                     .iter()
@@ -241,24 +275,27 @@ mod tests {
         };
         let near = |reason: Option<&Reason>| matches!(reason, Some(Reason::Selected | Reason::Part));
         spread(&mut reasons, &|edge, known| {
-            (edge.kind == Kind::Part && near(known.get(&edge.from))).then(|| (edge.to.clone(), Reason::Part))
+            (edge.kind == Kind::Part && near(known.get(&(edge.from as usize))))
+                .then_some((edge.to as usize, Reason::Part))
         });
-        spread(&mut reasons, &|edge, known| match known.get(&edge.from) {
-            from if near(from) && edge.kind == Kind::Use => Some((edge.to.clone(), Reason::Use)),
-            Some(Reason::Use) if edge.kind == Kind::Part => Some((edge.to.clone(), Reason::Use)),
+        spread(&mut reasons, &|edge, known| match known.get(&(edge.from as usize)) {
+            from if near(from) && edge.kind == Kind::Use => Some((edge.to as usize, Reason::Use)),
+            Some(Reason::Use) if edge.kind == Kind::Part => Some((edge.to as usize, Reason::Use)),
             _ => None,
         });
-        spread(&mut reasons, &|edge, known| match known.get(&edge.from) {
-            from if near(from) && edge.kind == Kind::Output => Some((edge.to.clone(), Reason::Output)),
-            Some(Reason::Output) if edge.kind == Kind::Part => Some((edge.to.clone(), Reason::Output)),
+        spread(&mut reasons, &|edge, known| match known.get(&(edge.from as usize)) {
+            from if near(from) && edge.kind == Kind::Output => Some((edge.to as usize, Reason::Output)),
+            Some(Reason::Output) if edge.kind == Kind::Part => Some((edge.to as usize, Reason::Output)),
             _ => None,
         });
         if upstream {
             spread(&mut reasons, &|edge, known| {
-                known.contains_key(&edge.from).then(|| (edge.to.clone(), Reason::Upstream)).or_else(|| {
-                    (edge.kind == Kind::Output && known.contains_key(&edge.to))
-                        .then(|| (edge.from.clone(), Reason::Upstream))
-                })
+                known.contains_key(&(edge.from as usize)).then_some((edge.to as usize, Reason::Upstream)).or_else(
+                    || {
+                        (edge.kind == Kind::Output && known.contains_key(&(edge.to as usize)))
+                            .then_some((edge.from as usize, Reason::Upstream))
+                    },
+                )
             });
         }
         reasons
@@ -276,16 +313,36 @@ mod tests {
             upstream: bool,
         ) {
             let edges: Vec<Edge> = edges.into_iter().map(|(from, to, kind)| edge(from, to, kind)).collect();
-            prop_assert_eq!(walk(&selected, upstream, &edges), naive(&selected, upstream, &edges));
+            let expected = naive(&selected, upstream, &edges);
+            prop_assert_eq!(&walk(&selected, upstream, &edges), &expected);
+            let keys = selected.iter().map(|n| *n as Key);
+            prop_assert_eq!(reasons(&Closure::within(&graph(14, &edges), keys, upstream)), expected);
+        }
+
+        #[test]
+        fn on_cycles_is_whoever_reaches_himself(edges in prop::collection::vec((0usize..12, 0usize..12), 0..24)) {
+            let mut reaches = [[false; 12]; 12];
+            for (from, to) in &edges {
+                reaches[*from][*to] = true;
+            }
+            for over in 0..12 {
+                for from in 0..12 {
+                    for to in 0..12 {
+                        reaches[from][to] |= reaches[from][over] && reaches[over][to];
+                    }
+                }
+            }
+            let expected: HashSet<ResourceId> = (0..12).filter(|n| reaches[*n][*n]).map(id).collect();
+            let edges: Vec<_> = edges.into_iter().map(|(from, to)| (id(from), id(to))).collect();
+            prop_assert_eq!(on_cycles(&edges), expected);
         }
 
         #[test]
         fn order_puts_what_is_needed_first_where_there_is_no_cycle(edges in prop::collection::vec((0usize..30, 0usize..30), 0..80)) {
             let edges: Vec<Edge> = edges.into_iter().filter(|(a, b)| a > b).map(|(from, to)| edge(from, to, Kind::Use)).collect();
-            let nodes: HashMap<_, _> = (0..30).map(|n| (id(n), 0)).collect();
-            let order = dependency_order(&nodes, &edges);
+            let order = dependency_order(&graph(30, &edges), &[Some(0); 30]);
             prop_assert_eq!(order.len(), 30);
-            let at: HashMap<_, _> = order.iter().enumerate().map(|(at, id)| (id, at)).collect();
+            let at: HashMap<Key, _> = order.iter().enumerate().map(|(at, key)| (*key, at)).collect();
             for edge in &edges {
                 prop_assert!(at[&edge.to] < at[&edge.from]);
             }
@@ -293,13 +350,26 @@ mod tests {
     }
 
     #[test]
+    fn cycles_do_not_take_in_what_lies_between_them_nor_mind_long_chains() {
+        let pair = |from, to| (id(from), id(to));
+        let edges = [pair(0, 1), pair(1, 0), pair(1, 2), pair(2, 3), pair(3, 3)];
+        assert_eq!(on_cycles(&edges), HashSet::from([id(0), id(1), id(3)]));
+        let mut chain: Vec<_> = (0..200_000).map(|n| pair(n, n + 1)).collect();
+        assert_eq!(on_cycles(&chain), HashSet::new());
+        chain.push(pair(200_000, 199_998));
+        assert_eq!(on_cycles(&chain).len(), 3);
+    }
+
+    #[test]
     fn order_survives_cycles_and_long_chains() {
         let mut edges: Vec<Edge> = (0..10_000).map(|n| edge(n, n + 1, Kind::Part)).collect();
         edges.push(edge(10_000, 9_990, Kind::Part));
-        let nodes: HashMap<_, _> = (0..=10_000).map(|n| (id(n), 0)).collect();
-        assert_eq!(dependency_order(&nodes, &edges).len(), 10_001);
+        let chain = graph(10_001, &edges);
+        assert_eq!(dependency_order(&chain, &vec![Some(0); 10_001]).len(), 10_001);
+        assert_eq!(dependency_order(&chain, &[Some(0), None, Some(1)]), [0, 2]);
         assert_eq!(walk(&[0], false, &edges).len(), 10_001);
-        let pairs: Vec<_> = edges.iter().map(|edge| (edge.from.clone(), edge.to.clone())).collect();
+        assert_eq!(Closure::within(&chain, [0], false).count(), 10_001);
+        let pairs: Vec<_> = edges.iter().map(|edge| (id(edge.from as usize), id(edge.to as usize))).collect();
         assert_eq!(on_cycles(&pairs).len(), 11);
     }
 }

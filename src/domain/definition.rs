@@ -1,13 +1,14 @@
-//! What stands in a definition: references, children, attachments, secrets, environment-specific
-//! values; finding them, rewriting them, keeping them.
+//! What stands in a definition: references, children, attachments; finding them, rewriting them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::json::{self, Unstorable};
 use super::json_path::{Part, Place as At};
+use super::overlay::{self, Overlay, Own};
 use super::resource::{Hash, MAX_NAME_CHARS, ResourceId, parse_attachment_path, parse_name};
 use super::resource_type::{Place, ResourceType, Rule};
 
@@ -33,13 +34,25 @@ pub struct Reference {
 
 /// All that a plan needs of a definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Parts {
     /// In the order of the definition, each once.
     pub references: Vec<Reference>,
     /// (which of the type's `[[child]]`, ID), each once.
     pub children: Vec<(u16, String)>,
     /// Attachment paths, each once.
     pub attachments: Vec<String>,
+}
+
+impl Parts {
+    /// A hash that is equal where references, children and attachment paths are: such edges are left alone.
+    pub fn hash(&self, kind: &ResourceType) -> Hash {
+        let edges = self.references.iter().filter_map(|found| {
+            let rule = kind.rules.get(found.rule as usize)?;
+            Some((found.rule, rule.kind, rule.acyclic, &found.target))
+        });
+        let parts = (edges.collect::<Vec<_>>(), kind.child_pairs(&self.children), &self.attachments);
+        Hash::of(&serde_json::to_vec(&parts).unwrap_or_default())
+    }
 }
 
 /// Why a definition is refused.
@@ -90,11 +103,26 @@ pub fn check(kind: &ResourceType, definition: &mut Value) -> Result<(), Invalid>
     kind.schema_error(&without_markers(kind, definition)).map_or(Ok(()), |reason| Err(Invalid::Schema(reason)))
 }
 
+/// A definition as the schema sees it: markers of secrets are left out.
+fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> Cow<'a, Value> {
+    if kind.secrets.is_empty() {
+        return Cow::Borrowed(definition);
+    }
+    let mut bare = definition.clone();
+    let own = overlay::take(kind, &mut bare).into_iter().filter_map(|taken| match taken.value {
+        Some(value) if taken.secret && overlay::is_marker(&value) => None,
+        Some(value) => Some((taken.location, Own::Value(value))),
+        None => Some((taken.location, Own::Empty)),
+    });
+    Overlay(own.collect()).show(&mut bare);
+    Cow::Owned(bare)
+}
+
 /// Finds references, children and attachments.
 ///
 /// # Errors
 /// A reference or a path that cannot be one.
-pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Found, Invalid> {
+pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Parts, Invalid> {
     let mut placed: Vec<(At, Reference)> = Vec::new();
     let mut invalid = None;
     for (index, rule) in kind.rules.iter().enumerate() {
@@ -132,7 +160,7 @@ pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Found, Invali
         });
     }
     dedup(&mut attachments);
-    invalid.map_or(Ok(Found { references, children, attachments }), Err)
+    invalid.map_or(Ok(Parts { references, children, attachments }), Err)
 }
 
 fn target(rule: &Rule, text: &str) -> Option<Target> {
@@ -232,140 +260,4 @@ fn replace(at: &At, value: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option
     if let Some(new) = value.as_str().and_then(|text| slot(at, text)) {
         *value = Value::String(new);
     }
-}
-
-/// The hash of what counts as content: without secrets and environment-specific values.
-pub fn hash(kind: &ResourceType, mut definition: Value) -> Hash {
-    for slots in kind.secrets.iter().chain(&kind.environment_specific) {
-        slots.for_each_slot(&mut definition, None, &mut |parent, key, _| {
-            parent.remove(key);
-        });
-    }
-    json::hash(&definition)
-}
-
-/// What a secret reads as: `{"$secret": "set"}` or `{"$secret": "missing"}`.
-pub fn marker(set: bool) -> Value {
-    json!({"$secret": if set { "set" } else { "missing" }})
-}
-
-/// A secret as it rests in a definition.
-pub const SEALED: &str = "$sealed";
-
-pub(super) fn is_sealed(value: &Value) -> bool {
-    value.get(SEALED).is_some()
-}
-
-/// Replaces what rests sealed by its marker: the form in which a definition leaves the database.
-pub fn open_to_read(kind: &ResourceType, definition: &mut Value) {
-    for slots in &kind.secrets {
-        slots.for_each_slot(definition, None, &mut |parent, key, _| {
-            if let Some(value) = parent.get_mut(key) {
-                *value = marker(is_sealed(value));
-            }
-        });
-    }
-}
-
-/// Seals what a user writes: strings are sealed, markers keep what `old` has.
-///
-/// # Errors
-/// A secret that is neither.
-pub fn seal_written(
-    kind: &ResourceType,
-    definition: &mut Value,
-    old: Option<&Value>,
-    seal: &mut dyn FnMut(&str) -> String,
-) -> Result<(), Invalid> {
-    let mut invalid = None;
-    for slots in &kind.secrets {
-        slots.for_each_slot(definition, old, &mut |parent, key, old| {
-            let Some(value) = parent.get_mut(key) else {
-                return;
-            };
-            match &*value {
-                Value::String(secret) => *value = json!({ SEALED: seal(secret) }),
-                Value::Null => {}
-                _ if is_marker(value) => {
-                    *value = old.filter(|old| is_sealed(old)).cloned().unwrap_or_else(|| marker(false));
-                }
-                _ => invalid = Some(Invalid::Secret(key.to_owned())),
-            }
-        });
-    }
-    invalid.map_or(Ok(()), Err)
-}
-
-/// Seals secrets that a changed type file has made secret: strings that rest in clear.
-pub fn seal_found(kind: &ResourceType, definition: &mut Value, seal: &mut dyn FnMut(&str) -> String) {
-    for slots in &kind.secrets {
-        slots.for_each_slot(definition, None, &mut |parent, key, _| {
-            if let Some(Value::String(secret)) = parent.get(key) {
-                let sealed = json!({ SEALED: seal(secret) });
-                parent.insert(key.to_owned(), sealed);
-            }
-        });
-    }
-}
-
-fn is_marker(value: &Value) -> bool {
-    value.as_object().is_some_and(|map| map.len() == 1)
-        && matches!(value.get("$secret").and_then(Value::as_str), Some("set" | "missing"))
-}
-
-/// A definition as the schema sees it: markers of secrets are left out.
-fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> std::borrow::Cow<'a, Value> {
-    if kind.secrets.is_empty() {
-        return std::borrow::Cow::Borrowed(definition);
-    }
-    let mut definition = definition.clone();
-    for slots in &kind.secrets {
-        slots.for_each_slot(&mut definition, None, &mut |parent, key, _| {
-            if parent.get(key).is_some_and(is_marker) {
-                parent.remove(key);
-            }
-        });
-    }
-    std::borrow::Cow::Owned(definition)
-}
-
-/// Fits an imported definition into the target: it keeps its own secrets and environment-specific
-/// values, takes the source's where it has none, and sets the values of `[on_create]` where it is new.
-/// What rests sealed in it already was carried along, and fills what the target lacks. Returns whether the source
-/// has a secret that is now missing.
-pub fn settle(kind: &ResourceType, definition: &mut Value, old: Option<&Value>) -> bool {
-    let mut missing = false;
-    if let Some(old) = old {
-        for slots in &kind.secrets {
-            slots.graft(definition, old, &is_sealed);
-        }
-        for slots in &kind.environment_specific {
-            slots.graft(definition, old, &|value| !value.is_null());
-        }
-    }
-    for slots in &kind.secrets {
-        slots.for_each_slot(definition, old, &mut |parent, key, old| {
-            if let Some(old) = old.filter(|old| is_sealed(old)) {
-                parent.insert(key.to_owned(), old.clone());
-            } else if let Some(value) = parent.get_mut(key).filter(|value| !is_sealed(value)) {
-                missing |= !value.is_null() && *value != marker(false);
-                *value = if value.is_null() { Value::Null } else { marker(false) };
-            }
-        });
-    }
-    for slots in &kind.environment_specific {
-        slots.for_each_slot(definition, old, &mut |parent, key, old| {
-            if let Some(old) = old.filter(|old| !old.is_null()) {
-                parent.insert(key.to_owned(), old.clone());
-            }
-        });
-    }
-    if old.is_none() {
-        for (slots, value) in &kind.on_create {
-            slots.for_each_slot(definition, None, &mut |parent, key, _| {
-                parent.insert(key.to_owned(), value.clone());
-            });
-        }
-    }
-    missing
 }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::resource_type::ResourceType;
+
 /// Why a resource, or a whole package, cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
@@ -129,15 +131,20 @@ pub fn attachment_invalid(path: &str, id: &str) -> Failure {
     )
 }
 
-/// The ID was deleted in the target.
-pub fn deleted_in_target(label: &str) -> Failure {
+/// The ID was deleted in the target. A `restore` is proposed only where the type allows it.
+pub fn deleted_in_target(kind: &ResourceType) -> Failure {
+    let hint = if kind.restorable {
+        "Choose `restore`, import with changed IDs, or copy it in the environment that exported it and replace the references."
+    } else {
+        "Import with changed IDs, or copy it in the environment that exported it and replace the references."
+    };
     Failure::new(
         "deleted_in_target",
         format!(
             "The current {} has been deleted in the target environment and cannot be imported again.",
-            in_sentence(label)
+            in_sentence(&kind.label.en)
         ),
-        "Choose `restore`, import with changed IDs, or copy it in the environment that exported it and replace the references.",
+        hint,
     )
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::closure::Reason;
 use super::definition::Target;
 use super::import_plan::Entry;
+use super::overlay::Overlay;
 use super::resource::{Hash, ResourceId};
 use super::resource_type::Kind;
 use super::type_file::Types;
@@ -118,6 +119,22 @@ pub struct EntryInfo {
     pub size: u64,
     /// Of the unpacked bytes.
     pub sha256: Hash,
+    /// Of the bytes as they stand in the archive, so that what is known need not be unpacked to be verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_sha256: Option<Hash>,
+    /// Lines of a shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u64>,
+}
+
+/// A line of `values.ndjson`: what of a resource belongs to the environment that it comes from. Of secrets only
+/// whether they are set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValuesLine {
+    /// The resource.
+    pub id: ResourceId,
+    /// Values with their places.
+    pub values: Overlay,
 }
 
 /// A line of `index.ndjson`.
@@ -134,8 +151,16 @@ pub struct IndexLine {
     pub directory: String,
     /// Its content hash in the environment that exported it.
     pub content_hash: Hash,
+    /// Of its body.
+    pub definition_hash: Hash,
     /// Why it is in the package.
     pub reason: Reason,
+    /// Its owner's user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Its contents are not in the (thin) package: the target has them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
     /// `[role, kind, id]`, or `[role, kind, null, type, name]` for one named by name.
     pub references: Vec<Vec<Option<String>>>,
     /// IDs of children.
@@ -163,7 +188,10 @@ impl IndexLine {
             name: entry.name.clone(),
             directory: entry.directory.clone(),
             content_hash: entry.content_hash,
+            definition_hash: entry.definition_hash,
             reason: entry.reason,
+            owner: entry.owner.clone(),
+            left_out: false,
             references: entry.references.iter().filter_map(line).collect(),
             children: entry.children.iter().map(|(_, id)| id.clone()).collect(),
             attachments: entry.attachments.clone(),
@@ -183,7 +211,7 @@ pub struct ShardLine<D> {
     pub name: String,
     /// Its directory.
     pub directory: String,
-    /// Its definition, without secrets.
+    /// Its body: the definition without secrets and environment-specific values.
     pub definition: D,
     /// Its owner's user name.
     #[serde(default)]

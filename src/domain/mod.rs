@@ -4,14 +4,17 @@
 
 pub mod carried;
 pub mod closure;
+pub mod content;
 pub mod definition;
 pub mod failure;
+pub mod graph;
 pub mod id_map;
 pub mod import_plan;
 pub mod json;
 pub mod json_path;
 pub mod manifest;
 pub mod outcome;
+pub mod overlay;
 pub mod permission;
 pub mod record;
 pub mod resource;
@@ -19,3 +22,4 @@ pub mod resource_type;
 pub mod sight;
 pub mod trust;
 pub mod type_file;
+mod type_overlaps;

@@ -16,6 +16,24 @@ pub enum RecordKind {
     Online,
 }
 
+/// A piece of background work for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// Makes a package.
+    Export,
+    /// Reads an uploaded package and plans its import.
+    Parse,
+    /// Writes an import; one at a time in a domain.
+    Execute,
+    /// Takes a package to a target.
+    Migrate,
+}
+
+impl JobKind {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate];
+}
+
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +122,7 @@ macro_rules! words {
     };
 }
 words!(RecordKind { Export = "export", Import = "import", Online = "online" });
+words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate" });
 words!(RecordStatus {
     Queued = "queued",
     Running = "running",

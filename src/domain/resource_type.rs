@@ -6,7 +6,7 @@ use jsonschema::Validator;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::json_path::{Path, Steps};
+use super::json_path::{Path, Slot};
 use super::resource::Hash;
 
 /// How a reference binds, and so what an export takes along.
@@ -122,11 +122,11 @@ pub struct ResourceType {
     /// Paths whose strings are attachment paths.
     pub attachments: Vec<Path>,
     /// Slots of secrets.
-    pub secrets: Vec<Steps>,
+    pub secrets: Vec<Slot>,
     /// Slots of environment-specific values, secrets not among them.
-    pub environment_specific: Vec<Steps>,
+    pub environment_specific: Vec<Slot>,
     /// Values set when a resource is new in the target.
-    pub on_create: Vec<(Steps, Value)>,
+    pub on_create: Vec<(Slot, Value)>,
     /// The schema as written.
     pub schema: Value,
     /// Of the file's meaning: comments and order do not count.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::json_path::{Path, Steps};
+use super::json_path::{Path, Slot};
 use super::resource::Hash;
 use super::resource_type::{Child, Kind, Label, Place, ResourceType, Rule, UniqueName};
+use super::type_overlaps::{self, Named};
 
 /// All types of an environment.
 #[derive(Debug, Default)]
@@ -178,9 +179,10 @@ fn compile(name: &str, text: &str) -> Result<ResourceType, TypeError> {
     }
     let path = |key: &str, text: &str| Path::parse(text).map_err(|error| wrong(key, format!("{text}: {error}")));
     let slot =
-        |key: &str, text: &String| Steps::parse_slot(text).map_err(|error| wrong(key, format!("{text}: {error}")));
+        |key: &str, text: &String| Slot::parse_slot(text).map_err(|error| wrong(key, format!("{text}: {error}")));
     let slots = |key: &str, paths: &[String]| paths.iter().map(|text| slot(key, text)).collect::<Result<Vec<_>, _>>();
 
+    let (slotted, others) = paths_of(&file);
     let mut rules = Vec::new();
     for found in file.reference {
         rules.push(reference_rule(found, &path, &wrong)?);
@@ -207,6 +209,19 @@ fn compile(name: &str, text: &str) -> Result<ResourceType, TypeError> {
         UniqueName::Domain => "Duplicate {type} name",
         _ => "A file with the same name already exists in the {type} directory. Please modify it.",
     };
+    let secrets = slots("secrets.paths", &file.secrets.paths)?;
+    let mut environment_specific = slots("environment_specific.paths", &file.environment_specific.paths)?;
+    environment_specific.retain(|steps| !secrets.contains(steps));
+    type_overlaps::check(&slotted, &others).map_err(|(key, reason)| wrong(key, reason))?;
+    let mut on_create = Vec::new();
+    for (text, value) in file.on_create {
+        let steps = slot("on_create", &text)?;
+        if !environment_specific.contains(&steps) {
+            let reason = "must be one of environment_specific.paths and no secret";
+            return Err(wrong("on_create", format!("{text}: {reason}")));
+        }
+        on_create.push((steps, value));
+    }
     Ok(ResourceType {
         key: file.key.as_str().into(),
         label: file.label,
@@ -224,21 +239,25 @@ fn compile(name: &str, text: &str) -> Result<ResourceType, TypeError> {
             .iter()
             .map(|found| path("attachment.path", &found.path))
             .collect::<Result<_, _>>()?,
-        environment_specific: slots("environment_specific.paths", &file.environment_specific.paths)?
-            .into_iter()
-            .filter(|steps| slots("secrets.paths", &file.secrets.paths).is_ok_and(|secrets| !secrets.contains(steps)))
-            .collect(),
-        secrets: slots("secrets.paths", &file.secrets.paths)?,
-        on_create: file
-            .on_create
-            .into_iter()
-            .map(|(text, value)| Ok((slot("on_create", &text)?, value)))
-            .collect::<Result<_, TypeError>>()?,
+        environment_specific,
+        secrets,
+        on_create,
         digest: super::json::hash(&meaning),
         schema,
         duplicate_name: file.duplicate_name.unwrap_or_else(|| default_message.to_owned()),
         validator,
     })
+}
+
+/// The paths of slots, and those that they must not overlap.
+fn paths_of(file: &File) -> (Vec<Named>, Vec<Named>) {
+    let secrets = file.secrets.paths.iter().map(|text| ("secrets.paths", text.clone()));
+    let values = file.environment_specific.paths.iter().map(|text| ("environment_specific.paths", text.clone()));
+    let references = file.reference.iter().map(|found| ("reference.path", found.path.clone()));
+    let texts = file.text_reference.iter().map(|found| ("text_reference.path", found.path.clone()));
+    let children = file.child.iter().map(|found| ("child.path", found.path.clone()));
+    let attachments = file.attachment.iter().map(|found| ("attachment.path", found.path.clone()));
+    (secrets.chain(values).collect(), references.chain(texts).chain(children).chain(attachments).collect())
 }
 
 fn reference_rule(

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::{self, Acquire};
-use crate::store::{PACKAGES, UPLOADS, upload_prefix};
+use crate::store::{PACKAGES, UPLOADS, attachment_key, upload_prefix};
 
 use super::{JobError, blocking};
 
@@ -43,11 +43,15 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let mut connection = app.pool.acquire().await?;
     let keys = db::idempotency_keys::forget(&mut connection, app.config.retention.key_days).await?;
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
+    let runs = db::definitions::forget_runs(&mut connection, app.config.retention.package_days).await?;
+    drop(connection);
+    let bytes = staged_bytes(app).await?;
+    let mut connection = app.pool.acquire().await?;
     let store = app.store.clone();
     blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
     db::sessions::forget(&mut connection).await?;
-    if uploads + packages + orphans + keys + jobs > 0 {
-        info!(uploads, packages, orphans, keys, jobs, "cleaned");
+    if uploads + packages + orphans + keys + jobs + runs + bytes > 0 {
+        info!(uploads, packages, orphans, keys, jobs, runs, bytes, "cleaned");
     }
     Ok(())
 }
@@ -92,6 +96,19 @@ async fn packages(app: &App) -> Result<u64, JobError> {
         }
         count += old.len() as u64;
     }
+}
+
+/// Attachment bytes that imports have put into the store and that nothing came to name.
+async fn staged_bytes(app: &App) -> Result<u64, JobError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut transaction = connection.begin().await?;
+    let unused = db::attachments::forget_staged(&mut transaction).await?;
+    for hash in &unused {
+        app.store.delete(&attachment_key(hash)).await?;
+    }
+    // Only now: whoever dies before this does it again.
+    transaction.commit().await?;
+    Ok(unused.len() as u64)
 }
 
 /// Bytes in the store that no row knows of: their server died between the two.

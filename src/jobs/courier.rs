@@ -33,7 +33,9 @@ impl Courier {
         let mut connection = context.app.pool.acquire().await?;
         let id = record.target_id.ok_or_else(gone)?;
         let target = db::targets::by_id(&mut connection, record.domain_id, id).await?.ok_or_else(gone)?;
-        Ok(Self { context: context.clone(), remote: context.app.remote(&target)?, answers: AtomicBool::new(false) })
+        // Only an earlier run can have left word that it does not.
+        let answers = AtomicBool::new(context.job.run_no == 1);
+        Ok(Self { context: context.clone(), remote: context.app.remote(&target)?, answers })
     }
 
     /// Calls the target, again and again while it fails in passing; no slot is held meanwhile. The inner error is

@@ -1,5 +1,5 @@
-//! Bringing a package to the target: an upload in pieces, which goes on from the target's offset whatever
-//! happened to either side.
+//! Bringing a package to the target: a small one in the request that makes the import, a larger one as an
+//! upload in pieces, which goes on from the target's offset whatever happened to either side.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use crate::db::DbError;
 use crate::db::records::{Change, Record};
-use crate::domain::record::{Phase, Transfer};
+use crate::domain::record::Transfer;
 use crate::remote::{PIECE, RemoteError};
+use crate::wire;
 use crate::wire::record::PackageInfo;
 
 use super::courier::Courier;
@@ -17,15 +18,32 @@ use super::{JobError, blocking};
 /// So many pieces may bring nothing forward.
 const MOST_STUCK: u32 = 3;
 
+/// The package travels in one request: it has no more bytes than a piece, and no upload of it was begun.
+pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
+    Ok(package(record)?.size <= PIECE as u64 && record.transfer()?.upload_id.is_none())
+}
+
+fn package(record: &Record) -> Result<PackageInfo, JobError> {
+    let package = record.package.clone().map(serde_json::from_value).transpose();
+    let package = package.map_err(|_| DbError::Corrupt("package"))?;
+    Ok(package.ok_or(DbError::Corrupt("package"))?)
+}
+
+/// Makes the import of the record's package at the target: one, however often this is tried.
+pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
+    let key = record.id.to_string();
+    if at_once(record)? {
+        let bytes = read(courier, record, 0).await?;
+        return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+    }
+    let upload = upload(courier, record).await?;
+    Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
+}
+
 /// Has all of the record's package at the target; returns the upload there.
 pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
-    let package: Option<PackageInfo> =
-        record.package.clone().map(serde_json::from_value).transpose().map_err(|_| DbError::Corrupt("package"))?;
-    let package = package.ok_or(DbError::Corrupt("package"))?;
+    let package = package(record)?;
     let mut transfer = record.transfer()?;
-    let uploading =
-        Change { phase: Some(Phase::Uploading), progress: Some((0, package.size, "bytes")), ..Change::default() };
-    courier.context.note(uploading).await?;
     // An upload that expired at the target is begun anew.
     for attempt in 0..3 {
         let id = match &transfer.upload_id {
@@ -61,8 +79,12 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Err(error) => return Ok(Err(error)),
     };
     let mut stuck = 0;
+    let mut told = 0;
     while there < size {
-        courier.context.note(Change { progress: Some((there, size, "bytes")), ..Change::default() }).await?;
+        if there > told {
+            told = there;
+            courier.context.note(Change { progress: Some((there, size, "bytes")), ..Change::default() }).await?;
+        }
         let piece = read(courier, record, there).await?;
         if piece.is_empty() {
             return Err(RemoteError::settings("The target has another upload than was begun.", "Migrate again.").into());
@@ -85,7 +107,6 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
             return Err(RemoteError::settings(message, "Look at the target's log.").into());
         }
     }
-    courier.context.note(Change { progress: Some((size, size, "bytes")), ..Change::default() }).await?;
     Ok(Ok(()))
 }
 

@@ -1,7 +1,11 @@
 //! Executing an import: stage without a lock, then plan once more and merge, alone in the domain, in one
 //! transaction. Killed at any instant, the target holds all of it or none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use crate::db::attachments::Cause;
+use crate::db::definitions;
 
 use crate::db::merge::{self, Writer};
 use crate::db::records::{Change, Record};
@@ -9,16 +13,15 @@ use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
-use crate::domain::record::{Phase, RecordStatus, Transfer};
-use crate::planning::carried::Carried;
+use crate::domain::record::{JobKind, Phase, RecordStatus, Transfer};
 use crate::planning::{self, Planning};
 use crate::trust;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
-use super::stage::{self, Outcome, Shared};
-use super::{Context, JobError};
+use super::stage::{self, Outcome, Staging};
+use super::{Context, JobError, rewrite};
 
-/// How often staging is done again because the target moved meanwhile; the last time under the lock.
+/// How often staging is done again because the target moved meanwhile.
 const TRIES: usize = 3;
 
 /// Executes an import.
@@ -39,25 +42,28 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
     trust::check(&context.app, &mut connection, &manifest.environment).await?;
-    let carried = Arc::new(planning::carried::of_record(&context.app, &mut connection, &record, |_| true).await?);
-    for attempt in 1..=TRIES {
-        let attempted = Attempt {
-            context: &context,
-            record: &record,
-            manifest: &manifest,
-            request: &request,
-            entries: &entries,
-            carried: &carried,
-        };
-        match attempted.once(&mut connection, attempt == TRIES).await {
-            Ok(true) => return Ok(()),
+    let blocks: HashSet<i64> =
+        entries.iter().filter_map(|entry| entry.definition_id).map(definitions::block_of).collect();
+    let blocks: Vec<i64> = blocks.into_iter().collect();
+    let attempted =
+        Attempt { context: &context, record: &record, manifest: &manifest, request: &request, entries: &entries };
+    for _ in 0..TRIES {
+        // What an earlier try has rewritten is not used any more.
+        definitions::drop_other_runs(&mut connection, record.id, &blocks).await?;
+        match attempted.once(&mut connection).await? {
+            Attempted::Done => return Ok(()),
             // The target moved between staging and the lock, or another domain took an ID.
-            Ok(false) | Err(JobError::Retry(_)) if attempt < TRIES => {}
-            Ok(false) => break,
-            Err(error) => return Err(error),
+            Attempted::Moved => {}
         }
     }
     Err(JobError::Retry("the target keeps moving".to_owned()))
+}
+
+/// How a try ended.
+enum Attempted {
+    Done,
+    /// Nothing was written: the target is not as it was planned for.
+    Moved,
 }
 
 struct Attempt<'a> {
@@ -66,67 +72,83 @@ struct Attempt<'a> {
     manifest: &'a Manifest,
     request: &'a PlanRequest,
     entries: &'a Arc<Vec<Entry>>,
-    carried: &'a Arc<Carried>,
 }
 
 impl Attempt<'_> {
-    /// One try; false: the target moved, nothing was written.
-    async fn once(&self, connection: &mut PgConnection, locked: bool) -> Result<bool, JobError> {
-        let mut transaction = connection.begin().await?;
-        if locked {
-            db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
-        }
-        let planning = Arc::new(self.plan(&mut transaction, None).await?);
+    async fn once(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
+        let planning = Arc::new(self.plan(connection, None).await?);
         if !planning.plan.lacking.is_empty() {
             // The target moved since: what was left out as it had it must be sent now.
+            let mut transaction = connection.begin().await?;
             self.give_back(&mut transaction, &planning).await?;
             transaction.commit().await?;
-            return Ok(true);
+            return Ok(Attempted::Done);
         }
         let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
         if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
+            let mut transaction = connection.begin().await?;
             self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
             transaction.commit().await?;
-            return Ok(true);
+            return Ok(Attempted::Done);
         }
         let owner = self.request.owner.clone();
-        let shared = Shared::new(
-            self.context.clone(),
-            &mut transaction,
-            self.record.clone(),
-            (self.entries.clone(), self.carried.clone()),
-            planning.clone(),
-            owner,
-        );
-        let shared = Arc::new(shared.await?);
-        let outcome = stage::stage(&shared, &mut transaction).await?;
+        let (record, entries) = (self.record.clone(), self.entries.clone());
+        let staging = Staging::new(self.context.clone(), connection, record, entries, planning.clone(), owner).await?;
+        let staging = Arc::new(staging);
+        if !self.bodies_are_there(connection, &staging).await? {
+            return self.parse_again(connection).await;
+        }
+        let rewritten = rewrite::rewrite(&staging, connection).await?;
+        let mut transaction = connection.begin().await?;
+        let outcome = stage::stage(&staging, &mut transaction, rewritten).await?;
         if outcome.written.is_empty() && outcome.filled == 0 {
             // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
             merge::bases(&mut transaction, &self.writer()).await?;
             self.finish(&mut transaction, &planning, true, outcome).await?;
             transaction.commit().await?;
-            return Ok(true);
+            return Ok(Attempted::Done);
         }
         db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
+        db::locks::check_types(&mut transaction, &self.context.app.types_digest).await?;
         if !planning.facts.license.is_empty() {
             db::locks::hold_license(&mut transaction).await?;
         }
         let again = self.plan(&mut transaction, Some(&planning)).await?;
         if again.plan != planning.plan || moved(&planning, &again) {
             transaction.rollback().await?;
-            return Ok(false);
+            return Ok(Attempted::Moved);
         }
-        match self.merge(&mut transaction, outcome.filled).await {
+        match self.merge(&mut transaction).await {
             Ok(()) => {}
             Err(DbError::Constraint(_) | DbError::Busy) => {
                 transaction.rollback().await?;
-                return Ok(false);
+                return Ok(Attempted::Moved);
             }
             Err(error) => return Err(error.into()),
         }
         self.finish(&mut transaction, &planning, true, outcome).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Attempted::Done)
+    }
+
+    /// Staged bodies are only a cache: they may have been cleaned away while nobody confirmed, or with the database.
+    async fn bodies_are_there(&self, connection: &mut PgConnection, staging: &Staging) -> Result<bool, JobError> {
+        let written = (0..self.entries.len()).filter(|at| staging.is_written(*at));
+        let ids: HashSet<i64> = written.filter_map(|at| self.entries[at].definition_id).collect();
+        let ids: Vec<i64> = ids.into_iter().collect();
+        Ok(ids.is_empty() || definitions::count(connection, &ids).await? == ids.len() as i64)
+    }
+
+    /// Has the package parsed once more; the import goes on by itself then.
+    async fn parse_again(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
+        let mut transaction = connection.begin().await?;
+        let transfer = Transfer { again: true, ..self.record.transfer()? };
+        let change = Change { status: Some(RecordStatus::Queued), transfer: Some(transfer), ..Change::default() };
+        db::records::update(&mut transaction, self.record.id, change).await?;
+        db::jobs::end(&mut transaction, &self.context.job).await?;
+        db::jobs::queue(&mut transaction, JobKind::Parse, self.record.id, self.record.domain_id).await?;
+        transaction.commit().await?;
+        Ok(Attempted::Done)
     }
 
     async fn plan(&self, connection: &mut PgConnection, before: Option<&Planning>) -> Result<Planning, JobError> {
@@ -134,14 +156,13 @@ impl Attempt<'_> {
         Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
     }
 
-    async fn merge(&self, connection: &mut PgConnection, filled: u64) -> Result<(), DbError> {
+    async fn merge(&self, connection: &mut PgConnection) -> Result<(), DbError> {
         let writer = self.writer();
         merge::resources(connection, &writer).await?;
-        merge::secrets(connection, writer.domain_id, filled).await?;
         db::tombstones::revive(connection, writer.domain_id).await?;
         let changed = merge::attachments(connection, writer.domain_id).await?;
         if !changed.is_empty() {
-            db::attachments::refresh_hashes(connection, writer.domain_id, &changed).await?;
+            db::attachments::refresh_hashes(connection, writer.domain_id, &changed, Cause::Import).await?;
         }
         merge::check_constraints(connection).await?;
         merge::bases(connection, &writer).await
@@ -189,21 +210,26 @@ impl Attempt<'_> {
             transfer: Some(Transfer::default()),
             ..Change::default()
         };
+        if applied {
+            let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
+            let unused: Vec<i64> = bodies.filter(|id| !outcome.bodies.contains(id)).collect();
+            definitions::use_runs(connection, self.record.id, &unused).await?;
+        }
         db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;
         db::records::update(connection, self.record.id, change).await?;
-        db::import_entries::delete(connection, self.record.id).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
     }
 }
 
-/// What the staged rows replace has another revision by now.
+/// What the staged rows replace has another revision by now, or attachments have other bytes.
 fn moved(before: &Planning, after: &Planning) -> bool {
-    before.plan.items.iter().filter(|item| item.method == Method::Update).any(|item| {
-        let revision =
-            |planning: &Planning| planning.facts.resources.get(&item.new_id).map(|existing| existing.revision);
-        revision(before) != revision(after)
-    })
+    before.facts.attachments != after.facts.attachments
+        || before.plan.items.iter().filter(|item| item.method == Method::Update).any(|item| {
+            let revision =
+                |planning: &Planning| planning.facts.resources.get(&item.new_id).map(|existing| existing.revision);
+            revision(before) != revision(after)
+        })
 }
 
 /// The cause of a record that wrote nothing: the package's own, or `abort`.

@@ -1,5 +1,8 @@
 //! Exports: resolve → pack → store.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
@@ -17,6 +20,7 @@ use crate::wire::record::{Item, PackageInfo};
 
 use super::carry::Recipient;
 use super::courier::Courier;
+use super::pack::Prepared;
 use super::{Context, JobError, blocking, carry, negotiate, pack};
 
 /// What an export, or the export of a migration, keeps in its record's options.
@@ -31,7 +35,13 @@ pub(super) struct ExportOptions {
     /// A migration takes them along, for its target.
     #[serde(default)]
     pub(super) carry_secrets: bool,
+    /// What is selected was found at the request: the user named no IDs.
+    #[serde(default)]
+    pub(super) by_selection: bool,
 }
+
+/// So many IDs are named in a message.
+const MAX_NAMED: usize = 10;
 
 /// Does an export.
 ///
@@ -40,7 +50,7 @@ pub(super) struct ExportOptions {
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let exported = make(&context, &record, None, false).await?;
-    let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| item(node, Status::Succeeded)).collect();
+    let items: Vec<Item> = exported.resolved.nodes().iter().map(|node| item(node, Status::Succeeded)).collect();
     let change = Change {
         status: Some(RecordStatus::Succeeded),
         phase: Some(Phase::Finishing),
@@ -56,7 +66,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
 
 /// A package in the store, not yet in its record.
 pub(super) struct Exported {
-    pub(super) resolved: Resolved,
+    pub(super) resolved: Arc<Resolved>,
     /// Package, warnings, progress.
     pub(super) change: Change,
 }
@@ -74,10 +84,7 @@ pub(super) async fn make(
     })?;
     // First the target, that nobody holds a snapshot while nobody answers.
     let there = match target {
-        Some(target) => {
-            context.phase(Phase::Negotiating).await?;
-            Some(target.tried(|| target.remote.environment()).await??)
-        }
+        Some(target) => Some(target.tried(|| target.remote.environment()).await??),
         None => None,
     };
     let recipient = match &there {
@@ -89,13 +96,16 @@ pub(super) async fn make(
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::exports::begin_snapshot(&mut connection).await?;
     let types = &context.app.types;
-    let roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
+    let mut roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
         .map_err(|_| JobError::Retry("the selection cannot be read".to_owned()))?;
     let mut resolved =
         db::closure::resolve(&mut connection, types, record.domain_id, &roots, options.export_upstream).await?;
+    let mut warnings = gone(&resolved.gone, &options)?;
+    let lost: HashSet<&str> = resolved.gone.iter().map(ResourceId::as_str).collect();
+    roots.retain(|id| !lost.contains(id.as_str()));
     // References may lead further than when it was asked for, and rights less far.
     let sight = db::callers::sight_of(&mut connection, record.domain_id, &record.requested_by).await?;
-    let foreign = resolved.nodes.iter().filter(|node| !sight.reads(&node.owner, &node.directory)).count();
+    let foreign = resolved.nodes().iter().filter(|node| !sight.reads(&node.owner, &node.directory)).count();
     if foreign > 0 {
         return Err(JobError::fail(
             "forbidden_resources",
@@ -105,24 +115,25 @@ pub(super) async fn make(
     }
     let parts = std::mem::take(&mut resolved.shared_parts);
     resolved.shared_parts = db::closure::told_parts(&mut connection, record.domain_id, &sight, parts).await?;
-    let mut prepared = pack::prepare(&context.app, &mut connection, record.domain_id, &resolved).await?;
-    let mut warnings = Vec::new();
+    let resolved = Arc::new(resolved);
+    let mut prepared = pack::prepare(&mut connection, record.domain_id, &resolved).await?;
     if let Some(recipient) = recipient {
-        let sealed = carry::seal(context, &mut connection, record, &resolved, recipient).await?;
+        let sealed = carry::seal(context, record, &resolved, recipient).await?;
         prepared.secrets = Some(sealed.bytes);
-        warnings = sealed.warnings;
+        warnings.extend(sealed.warnings);
     }
+    warnings.extend(told(&resolved, &prepared));
     let leave_out = match (target, there) {
-        (Some(target), Some(there)) if !whole => negotiate::ask(target, &prepared, there.id).await?,
+        (Some(target), Some(there)) if !whole => negotiate::ask(target, record, &prepared, there.id).await?,
         _ => None,
     };
-    let total = leave_out.as_ref().map_or(resolved.nodes.len(), |out| out.lacking.len()) as u64;
+    let total = leave_out.as_ref().map_or(resolved.nodes().len(), |out| out.lacking.len()) as u64;
     let progress = Some((0, total, "resources"));
     context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
     let selection = (roots, options.export_upstream);
-    let packed = pack::write(context, &mut connection, record, selection, &resolved, prepared, leave_out).await?;
+    let packed = pack::write(context, &mut connection, record, selection, prepared, leave_out).await?;
     db::exports::end_snapshot(&mut connection).await?;
-    let change = keep(context, record, packed, &resolved, warnings).await?;
+    let change = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
     Ok(Exported { resolved, change })
 }
 
@@ -131,26 +142,16 @@ async fn keep(
     context: &Context,
     record: &Record,
     packed: NamedTempFile,
-    resolved: &Resolved,
-    mut warnings: Vec<Warning>,
+    total: u64,
+    warnings: Vec<Warning>,
 ) -> Result<Change, JobError> {
     // Another at every run: a late one never writes over the one that counts.
     let key = package_key(Uuid::now_v7());
     let path = packed.path().to_owned();
     let (size, sha256) = blocking(move || Ok(pack::size_and_hash(&path)?)).await?;
     context.app.store.put_file(&key, packed.path()).await?;
-    let total = resolved.nodes.len() as u64;
     let package =
         PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };
-    for missing in &resolved.missing {
-        let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
-        let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);
-        warnings.push(Warning::new("reference_missing", message).about(missing.referenced_by.clone()));
-    }
-    for (id, path) in &resolved.missing_attachments {
-        let message = format!("The attachment {path}, which {id} names, does not exist.");
-        warnings.push(Warning::new("attachment_missing", message).about(id.clone()));
-    }
     Ok(Change {
         progress: Some((total, total, "resources")),
         package: Some(serde_json::json!(package)),
@@ -160,13 +161,42 @@ async fn keep(
     })
 }
 
+/// Selected resources that were deleted since: an error where the user named them.
+fn gone(gone: &[ResourceId], options: &ExportOptions) -> Result<Vec<Warning>, JobError> {
+    if options.by_selection || gone.is_empty() {
+        let warning = |id: &ResourceId| {
+            let message = format!("{id} was selected, and deleted before it was exported.");
+            Warning::new("root_gone", message).about(id.as_str())
+        };
+        return Ok(gone.iter().map(warning).collect());
+    }
+    let named: Vec<&str> = gone.iter().take(MAX_NAMED).map(ResourceId::as_str).collect();
+    let more = if gone.len() > named.len() { ", …" } else { "" };
+    let message = format!("{} selected resources do not exist any more: {}{more}.", gone.len(), named.join(", "));
+    Err(JobError::fail("not_found", message, "Select again, without those that were deleted."))
+}
+
+/// What is to be said about what comes along.
+fn told(resolved: &Resolved, prepared: &Prepared) -> Vec<Warning> {
+    let references = resolved.missing.iter().map(|missing| {
+        let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
+        let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);
+        Warning::new("reference_missing", message).about(missing.referenced_by.clone())
+    });
+    let attachments = prepared.missing_attachments().map(|named| {
+        let message = format!("The attachment {}, which {} names, does not exist.", named.path, named.resource_id);
+        Warning::new("attachment_missing", message).about(named.resource_id.clone())
+    });
+    references.chain(attachments).collect()
+}
+
 /// The item of an exported resource.
 pub(super) fn item(node: &Node, status: Status) -> Item {
     Item {
         resource_id: node.id.to_string(),
-        kind: node.kind.clone(),
-        name: node.name.clone(),
-        directory: node.directory.clone(),
+        kind: node.kind.to_string(),
+        name: node.name.to_string(),
+        directory: node.directory.to_string(),
         selected: true,
         reason: node.reason,
         method: None,
@@ -178,5 +208,24 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         warnings: Vec::new(),
         drifted: false,
         target_content_hash: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_named_what_is_gone_is_refused_and_a_selection_is_warned() {
+        let ids: Vec<ResourceId> = (10..22).map(|n| ResourceId::parse(&format!("r{n}")).unwrap()).collect();
+        let options = |json| serde_json::from_value::<ExportOptions>(json).unwrap();
+        let (named, found) = (options(serde_json::json!({})), options(serde_json::json!({"by_selection": true})));
+        assert!(gone(&[], &named).unwrap().is_empty());
+        let warnings = gone(&ids, &found).unwrap();
+        assert_eq!((warnings.len(), warnings[0].code.as_str()), (12, "root_gone"));
+        assert_eq!(warnings[0].resource_id.as_deref(), Some("r10"));
+        let Err(JobError::Fail(error)) = gone(&ids, &named) else { panic!("it must fail") };
+        assert_eq!(error.code, "not_found");
+        assert!(error.message.contains("12 ") && error.message.contains("r19") && !error.message.contains("r20"));
     }
 }

@@ -1,53 +1,63 @@
-//! The index of a package that is being parsed: which resources there are, and at which place. A thin package
-//! lists all of them and holds the contents of some; the others are read from what the domain has.
+//! The index of a package that is being parsed: which resources there are, at which place, and which of them the
+//! domain has already, so that they are not read.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::db;
 use crate::db::contents::{self, Wanted};
+use crate::db::{DbError, PgConnection};
 use crate::domain::closure::Reason;
+use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Contents, Entry};
-use crate::domain::manifest::Manifest;
-use crate::domain::resource::{Hash, ResourceId, parse_directory, parse_name};
+use crate::domain::manifest::{Manifest, ValuesLine};
+use crate::domain::overlay::Overlay;
+use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
+use crate::domain::{json, overlay};
 use crate::package::PackageError;
 use crate::package::reader::Package;
 
 use super::JobError;
 use super::parse::lines_of;
 
-/// What the index says of a resource and its definition cannot: why it is here, and its attachments' bytes.
-pub(super) struct Listed {
-    pub(super) id: ResourceId,
-    pub(super) reason: Reason,
-    /// (path, hash of the bytes that the package has).
-    pub(super) attachments: Vec<(String, Option<Hash>)>,
-    /// What else it says, in a thin package.
-    line: Option<Box<Line>>,
-}
-
 /// A line of the index as far as it counts: references and children are found anew.
 #[derive(Deserialize)]
-struct Line {
-    id: ResourceId,
+pub(super) struct Line {
+    pub(super) id: ResourceId,
     #[serde(rename = "type")]
-    type_key: String,
+    pub(super) type_key: String,
     name: String,
     directory: String,
     content_hash: Hash,
-    reason: Reason,
+    definition_hash: Hash,
+    pub(super) reason: Reason,
+    #[serde(default)]
+    owner: Option<String>,
+    #[serde(default)]
+    left_out: bool,
+    /// (path, hash of the bytes that the package has), in the order of the paths.
     attachments: Vec<(String, Option<Hash>)>,
 }
 
-/// The index of a package.
+impl Line {
+    /// The bytes of an attachment.
+    pub(super) fn bytes(&self, path: &str) -> Option<Hash> {
+        let at = self.attachments.binary_search_by(|(known, _)| known.as_str().cmp(path)).ok()?;
+        self.attachments[at].1
+    }
+}
+
+/// The index of a package, with what belongs to the environment that it comes from.
 pub(super) struct Index {
-    pub(super) lines: Vec<Listed>,
-    /// The place of each ID, in a thin package.
-    places: Option<HashMap<ResourceId, usize>>,
+    pub(super) lines: Vec<Line>,
+    /// The place of each resource whose contents the package has, in their order.
+    sent: Vec<usize>,
     /// The attachments whose bytes the package has.
     present: HashSet<Hash>,
+    values: HashMap<ResourceId, Overlay>,
+    thin: bool,
 }
 
 impl Index {
@@ -55,8 +65,7 @@ impl Index {
     pub(super) fn read(package: &mut Package, most: u64) -> Result<Self, PackageError> {
         let thin = package.manifest.thin.is_some();
         let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
-        let mut lines = Vec::new();
-        let mut places = HashMap::new();
+        let (mut lines, mut sent, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         package.index::<PackageError>(&mut |batch| {
             for text in lines_of(&batch.text) {
                 let mut line: Line = serde_json::from_slice(text)
@@ -64,20 +73,24 @@ impl Index {
                 if lines.len() as u64 >= most {
                     return Err(PackageError::Limit(format!("it has more than {most} resources")));
                 }
-                if places.insert(line.id.clone(), lines.len()).is_some() {
+                if !seen.insert(line.id.clone()) {
                     return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
                 }
                 check_words(&line.type_key, &line.name, &line.directory)
                     .map_err(|reason| PackageError::Tampered(format!("the resource {}: {reason}", line.id)))?;
-                let bytes = |hash: Option<Hash>| hash.filter(|hash| thin || present.contains(hash));
-                let named = std::mem::take(&mut line.attachments);
-                let attachments = named.into_iter().map(|(path, hash)| (path, bytes(hash))).collect();
-                let (id, reason) = (line.id.clone(), line.reason);
-                lines.push(Listed { id, reason, attachments, line: thin.then(|| Box::new(line)) });
+                for (_, hash) in &mut line.attachments {
+                    *hash = hash.filter(|hash| thin || present.contains(hash));
+                }
+                line.attachments.sort_unstable();
+                if !(thin && line.left_out) {
+                    sent.push(lines.len());
+                }
+                lines.push(line);
             }
             Ok(())
         })?;
-        Ok(Self { lines, places: thin.then_some(places), present })
+        let values = values(package, &seen)?;
+        Ok(Self { lines, sent, present, values, thin })
     }
 
     /// How many resources it lists.
@@ -85,13 +98,56 @@ impl Index {
         self.lines.len()
     }
 
-    /// The place of a resource that is the n-th with contents.
+    /// The place of the n-th resource with contents, which must have this ID.
     pub(super) fn place(&self, nth: usize, id: &ResourceId) -> Option<usize> {
-        match &self.places {
-            Some(places) => places.get(id).copied(),
-            None => self.lines.get(nth).filter(|listed| listed.id == *id).map(|_| nth),
-        }
+        self.sent.get(nth).copied().filter(|place| self.lines[*place].id == *id)
     }
+
+    /// The n-th resource with contents is at this place.
+    pub(super) fn nth(&self, nth: usize) -> Option<usize> {
+        self.sent.get(nth).copied()
+    }
+
+    /// How many resources come with contents.
+    pub(super) fn sent(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// The places of some resources with contents.
+    pub(super) fn places(&self, range: Range<usize>) -> &[usize] {
+        let end = range.end.min(self.sent.len());
+        self.sent.get(range.start.min(end)..end).unwrap_or_default()
+    }
+
+    /// What of a resource belongs to the environment that it comes from.
+    pub(super) fn values(&self, id: &ResourceId) -> Option<&Overlay> {
+        self.values.get(id)
+    }
+}
+
+fn values(package: &mut Package, listed: &HashSet<ResourceId>) -> Result<HashMap<ResourceId, Overlay>, PackageError> {
+    let wrong = |reason: &str| PackageError::Tampered(format!("values.ndjson {reason}"));
+    let mut values = HashMap::new();
+    package.values::<PackageError>(&mut |batch| {
+        for text in lines_of(&batch.text) {
+            let mut line: ValuesLine = serde_json::from_slice(text)
+                .map_err(|error| wrong(&format!("has a line that cannot be read: {error}")))?;
+            for (_, own) in &mut line.values.0 {
+                match own {
+                    overlay::Own::Value(value) => json::normalise(value).map_err(|error| wrong(&error.to_string()))?,
+                    // Nothing that is sealed for another place opens here.
+                    overlay::Own::Sealed(_) => *own = overlay::Own::Set,
+                    _ => {}
+                }
+            }
+            if !listed.contains(&line.id) {
+                return Err(wrong("names a resource that the index does not list"));
+            }
+            values.insert(line.id, line.values);
+        }
+        Ok(())
+    })?;
+    Ok(values)
 }
 
 /// A type, a name and a directory are such as an environment writes.
@@ -109,106 +165,122 @@ pub(super) fn check_words(type_key: &str, name: &str, directory: &str) -> Result
     Ok(())
 }
 
-/// All entries in the order of the index, from those whose contents the package has: what a thin one leaves
-/// out is read from what the domain has.
-pub(super) async fn complete(
+/// The entries of resources whose body the domain has: by their place. Their bodies stay where they are, and
+/// references, children and attachment paths come from there: believing the index so far only makes an import write
+/// less. Only where both environments describe the type alike.
+pub(super) async fn known(
     app: &App,
+    connection: &mut PgConnection,
     domain_id: i32,
     manifest: &Manifest,
     index: &Index,
-    sent: Vec<(usize, Entry)>,
-) -> Result<Vec<Entry>, JobError> {
-    if !sent.is_sorted_by(|one, next| one.0 < next.0) {
-        return Err(PackageError::Tampered("its resources are not in the order of its index".to_owned()).into());
-    }
-    let Some(thin) = &manifest.thin else {
-        if sent.len() != index.len() {
-            let reason = format!("the index lists {} resources, {} are there", index.len(), sent.len());
-            return Err(PackageError::Incomplete(reason).into());
-        }
-        return Ok(sent.into_iter().map(|(_, entry)| entry).collect());
+) -> Result<HashMap<usize, Entry>, DbError> {
+    let ids: Vec<String> = index.lines.iter().map(|line| line.id.to_string()).collect();
+    let own = contents::own_bodies(connection, domain_id, &ids).await?;
+    let same_type = |key: &str| app.types.get(key).is_some_and(|kind| manifest.types.get(key) == Some(&kind.digest));
+    let alike = |line: &Line| {
+        let body = own.get(line.id.as_str())?;
+        let same = body.type_key == line.type_key && body.definition_hash == line.definition_hash;
+        (same && same_type(&line.type_key)).then_some(body.definition_id)
     };
-    if thin.base != app.identity.id {
+    let found: Vec<(usize, i64)> =
+        index.lines.iter().enumerate().filter_map(|(place, line)| Some((place, alike(line)?))).collect();
+    let ids: Vec<String> = found.iter().map(|(place, _)| index.lines[*place].id.to_string()).collect();
+    let mut parts = contents::parts(connection, &app.types, domain_id, &ids).await?;
+    let entries = found.into_iter().filter_map(|(place, definition_id)| {
+        let line = &index.lines[place];
+        let Parts { references, children, attachments } = parts.remove(line.id.as_str())?;
+        let attachments: Vec<_> = attachments.into_iter().map(|path| (line.bytes(&path), path)).collect();
+        let attachments: Vec<_> = attachments.into_iter().map(|(bytes, path)| (path, bytes)).collect();
+        let kind = app.types.get(&line.type_key)?;
+        let entry = Entry {
+            content_hash: content_hash(
+                &line.type_key,
+                &line.name,
+                &line.directory,
+                &line.definition_hash,
+                &attachments,
+            ),
+            definition_hash: line.definition_hash,
+            definition_id: Some(definition_id),
+            references,
+            children,
+            attachments,
+            own: index.values(&line.id).map(|own| own.fitting(kind)).unwrap_or_default(),
+            contents: Contents::Sent,
+            ..bare(line)
+        };
+        Some((place, entry))
+    });
+    Ok(entries.collect())
+}
+
+/// All entries in the order of the index. What a thin package leaves out and the domain does not have as a body may
+/// stand as what an earlier import made of it.
+pub(super) async fn complete(
+    app: &App,
+    connection: &mut PgConnection,
+    domain_id: i32,
+    manifest: &Manifest,
+    index: &Index,
+    mut found: HashMap<usize, Entry>,
+) -> Result<Vec<Entry>, JobError> {
+    if let Some(thin) = &manifest.thin
+        && thin.base != app.identity.id
+    {
         let reason = "it leaves out what another environment has, and was made for that one alone";
         return Err(PackageError::Incomplete(reason.to_owned()).into());
     }
-    let mut connection = app.pool.acquire().await.map_err(db::DbError::from)?;
-    let there: HashSet<usize> = sent.iter().map(|(place, _)| *place).collect();
-    let left: Vec<&Line> = index
-        .lines
-        .iter()
-        .enumerate()
-        .filter(|(place, _)| !there.contains(place))
-        .filter_map(|(_, listed)| listed.line.as_deref())
-        .collect();
-    let mut had = had(app, &mut connection, domain_id, manifest, &left).await?;
-    let mut sent = sent.into_iter().peekable();
-    let mut entries = Vec::with_capacity(index.len());
-    for (place, listed) in index.lines.iter().enumerate() {
-        let entry = match sent.next_if(|(at, _)| *at == place) {
-            Some((_, entry)) => Some(entry),
-            None => listed.line.as_deref().map(|line| match had.remove(&line.id) {
-                Some(entry) => Entry { reason: line.reason, ..entry },
-                None => lacking(line),
-            }),
-        };
-        entries.extend(entry);
+    let same_type = |key: &str| app.types.get(key).is_some_and(|kind| manifest.types.get(key) == Some(&kind.digest));
+    let left =
+        index.lines.iter().enumerate().filter(|(place, line)| !found.contains_key(place) && same_type(&line.type_key));
+    let wanted: Wanted = left.map(|(_, line)| (line.id.to_string(), line.content_hash)).collect();
+    let mut stands: HashMap<ResourceId, Entry> = HashMap::new();
+    if !wanted.is_empty() {
+        let bases = contents::bases(connection, &app.types, domain_id, &manifest.environment.id, &wanted).await?;
+        stands.extend(bases.into_iter().map(|(entry, _)| (entry.id.clone(), entry)));
     }
-    find_partial(&mut connection, domain_id, index, &mut entries).await?;
+    let mut entries = Vec::with_capacity(index.len());
+    for (place, line) in index.lines.iter().enumerate() {
+        entries.push(match found.remove(&place) {
+            Some(entry) => entry,
+            None => match stands.remove(&line.id) {
+                Some(entry) => Entry { reason: line.reason, ..entry },
+                None => bare(line),
+            },
+        });
+    }
+    if index.thin {
+        find_partial(connection, domain_id, index, &mut entries).await?;
+    }
     Ok(entries)
 }
 
-/// The compact forms of what the domain has of some contents that were left out.
-async fn had(
-    app: &App,
-    connection: &mut db::PgConnection,
-    domain_id: i32,
-    manifest: &Manifest,
-    left: &[&Line],
-) -> Result<HashMap<ResourceId, Entry>, JobError> {
-    let same_type = |key: &str| app.types.get(key).is_some_and(|kind| manifest.types.get(key) == Some(&kind.digest));
-    let mut wanted: Wanted = left
-        .iter()
-        .filter(|line| same_type(&line.type_key))
-        .map(|line| (line.id.to_string(), line.content_hash))
-        .collect();
-    let own: Vec<String> = contents::own(connection, domain_id, &wanted).await?.into_iter().map(|(id, _)| id).collect();
-    let own = contents::entries(connection, &app.types, domain_id, &own).await?;
-    // Between the two looks a resource may have moved.
-    let mut had: HashMap<ResourceId, Entry> = own
-        .into_iter()
-        .filter(|entry| wanted.get(entry.id.as_str()) == Some(&entry.content_hash))
-        .map(|entry| (entry.id.clone(), entry))
-        .collect();
-    wanted.retain(|id, _| !had.contains_key(id.as_str()));
-    for (entry, _) in contents::bases(connection, domain_id, &manifest.environment.id, &wanted).await? {
-        had.insert(entry.id.clone(), entry);
-    }
-    Ok(had)
-}
-
 /// What the index says of a resource that nobody has.
-fn lacking(line: &Line) -> Entry {
+fn bare(line: &Line) -> Entry {
     Entry {
         id: line.id.clone(),
         type_key: line.type_key.clone(),
         name: line.name.clone(),
         directory: line.directory.clone(),
-        owner: None,
+        owner: line.owner.as_deref().and_then(|owner| parse_name(owner).ok()),
         reason: line.reason,
         content_hash: line.content_hash,
-        definition_hash: line.content_hash,
+        definition_hash: line.definition_hash,
         references: Vec::new(),
         children: Vec::new(),
         attachments: Vec::new(),
         invalid: None,
         contents: Contents::Lacking,
+        definition_id: None,
+        own: Overlay::default(),
+        openings: None,
     }
 }
 
 /// What was sent without attachment bytes that this domain does not have is not complete, wherever else they are.
 async fn find_partial(
-    connection: &mut db::PgConnection,
+    connection: &mut PgConnection,
     domain_id: i32,
     index: &Index,
     entries: &mut [Entry],

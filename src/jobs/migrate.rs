@@ -1,7 +1,7 @@
 //! Online migrations: the export's own function here, its package brought to the target's ordinary import,
 //! executed there, and the outcome mirrored here. Each step looks first at how far an earlier run came.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -43,28 +43,40 @@ const SENDINGS: usize = 3;
 /// # Errors
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
-    let record = context.record().await?;
+    let mut record = context.record().await?;
     let courier = Courier::of(&context, &record).await?;
     if record.package_key.is_none() {
         pack(&courier, &record, record.transfer()?).await?;
+        record = context.record().await?;
     }
     let there = match record.remote_record_id {
         Some(there) => there,
-        None => send(&courier).await?,
+        None => {
+            let there = send(&courier, &record).await?;
+            // A package in pieces has noted its upload.
+            if !deliver::at_once(&record)? {
+                record = context.record().await?;
+            }
+            there
+        }
     };
-    again(&courier, there).await?;
+    if record.transfer()?.again {
+        again(&courier, there, record.transfer()?).await?;
+        record = context.record().await?;
+    }
     let mut sendings = 0;
     loop {
         let found = follow(&courier, there).await?;
         if found.status != "awaiting_confirmation" {
-            return mirror(&courier, &found).await;
+            return mirror(&courier, &record, &found).await;
         }
-        match confirmed_or_shown(&courier, there).await? {
+        match confirmed_or_shown(&courier, &record, there).await? {
             Next::Follow => {}
             Next::Shown => return Ok(()),
             Next::Send if sendings < SENDINGS => {
                 sendings += 1;
                 send_whole(&courier, there).await?;
+                record = context.record().await?;
             }
             Next::Send => {
                 return Err(JobError::fail(
@@ -95,8 +107,14 @@ fn lacks(error: Option<&RecordError>) -> bool {
 /// this record.
 async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
     let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
-    let items: Vec<Item> = exported.resolved.nodes.iter().map(|node| export::item(node, Status::Pending)).collect();
-    let change = Change { transfer: Some(Transfer { upload_id: None, ..transfer }), ..exported.change };
+    let items: Vec<Item> = exported.resolved.nodes().iter().map(|node| export::item(node, Status::Pending)).collect();
+    let size = exported.change.package.as_ref().and_then(|package| package["size"].as_u64()).unwrap_or_default();
+    let change = Change {
+        phase: Some(Phase::Uploading),
+        progress: Some((0, size, "bytes")),
+        transfer: Some(Transfer { upload_id: None, ..transfer }),
+        ..exported.change
+    };
     courier.context.keep(Some(&items), change).await?;
     match &record.package_key {
         Some(replaced) => Ok(courier.context.app.store.delete(replaced).await?),
@@ -105,12 +123,9 @@ async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<
 }
 
 /// Brings the package to the target and makes the import of it there: one, however often this is tried.
-async fn send(courier: &Courier) -> Result<Uuid, JobError> {
+async fn send(courier: &Courier, record: &Record) -> Result<Uuid, JobError> {
     let context = &courier.context;
-    let record = context.record().await?;
-    let upload = deliver::upload(courier, &record).await?;
-    let key = record.id.to_string();
-    let there = courier.tried(|| courier.remote.import(&upload, &key)).await??;
+    let there = deliver::import(courier, record).await?;
     let noted = context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await;
     if matches!(noted, Err(JobError::Fenced)) {
         // Cancelled meanwhile, or taken over by one who gets the same answer: where it was cancelled nobody
@@ -141,11 +156,7 @@ async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
 }
 
 /// Has the target try again what failed there, when this record is tried again.
-async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
-    let transfer = courier.context.record().await?.transfer()?;
-    if !transfer.again {
-        return Ok(());
-    }
+async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<(), JobError> {
     // It goes on by itself then: a cancel has to ask it.
     let told = Transfer { told: true, ..transfer };
     courier.context.note(Change { transfer: Some(told.clone()), ..Change::default() }).await?;
@@ -159,14 +170,19 @@ async fn again(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     courier.context.note(Change { transfer: Some(transfer), ..Change::default() }).await
 }
 
-/// Asks for the record there until it waits or has ended, ever less often; says here what it is doing.
+/// How long the target is asked to hold its answer back while the record there goes on: each time it is told
+/// here what that one is doing.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// Asks for the record there until it waits or has ended; says here what it is doing.
 async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, JobError> {
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
         let mut told = None;
         loop {
-            let found = courier.tried(|| courier.remote.record(there)).await??;
+            let asked = Instant::now();
+            let found = courier.tried(|| courier.remote.record_settled(there, HOLD)).await??;
             if found.status != "queued" && found.status != "running" {
                 return Ok(found);
             }
@@ -178,18 +194,20 @@ async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, 
                 let change = Change { phase: Some(phase), progress: Some(progress), ..Change::default() };
                 context.note(change).await?;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(Duration::from_millis(500));
+            // One that holds nothing back is asked ever less often.
+            if asked.elapsed() < HOLD / 2 {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(Duration::from_millis(500));
+            }
         }
     };
     context.waiting(following).await
 }
 
 /// Executes the import there, or shows its plan here where that was asked for and is not confirmed yet.
-async fn confirmed_or_shown(courier: &Courier, there: Uuid) -> Result<Next, JobError> {
+async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> Result<Next, JobError> {
     let context = &courier.context;
-    let record = context.record().await?;
-    let (options, transfer) = (MigrationOptions::of(&record)?, record.transfer()?);
+    let (options, transfer) = (MigrationOptions::of(record)?, record.transfer()?);
     if options.confirm && !transfer.confirmed {
         return show(courier, there, &options.plan, None).await;
     }
@@ -237,8 +255,8 @@ async fn show(
     if lacks(planned.error.as_ref()) {
         return Ok(Next::Send);
     }
-    let items = items(courier, there).await?;
     let record = context.record().await?;
+    let items = items(courier, &record, there).await?;
     let total = items.len() as u64;
     let change = Change {
         status: Some(RecordStatus::AwaitingConfirmation),
@@ -255,8 +273,7 @@ async fn show(
 }
 
 /// All items of the import there.
-async fn items(courier: &Courier, there: Uuid) -> Result<Vec<Item>, JobError> {
-    let record = courier.context.record().await?;
+async fn items(courier: &Courier, record: &Record, there: Uuid) -> Result<Vec<Item>, JobError> {
     let sent = record.package.as_ref().and_then(|package| package["resources"].as_u64()).unwrap_or_default();
     let mut items: Vec<Item> = Vec::new();
     let mut cursor: Option<String> = None;
@@ -278,12 +295,10 @@ async fn items(courier: &Courier, there: Uuid) -> Result<Vec<Item>, JobError> {
 }
 
 /// Ends this record as the one there ended, with its items.
-async fn mirror(courier: &Courier, ended: &wire::record::Record) -> Result<(), JobError> {
+async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record) -> Result<(), JobError> {
     let context = &courier.context;
-    context.phase(Phase::Finishing).await?;
-    let items = items(courier, ended.id).await?;
-    let record = context.record().await?;
-    let mut warnings = record.warnings;
+    let items = items(courier, record, ended.id).await?;
+    let mut warnings = record.warnings.clone();
     if let (Some(own), Some(theirs)) = (warnings.as_array_mut(), serde_json::json!(ended.warnings).as_array()) {
         let new: Vec<_> = theirs.iter().filter(|warning| !own.contains(warning)).cloned().collect();
         own.extend(new);
@@ -293,6 +308,7 @@ async fn mirror(courier: &Courier, ended: &wire::record::Record) -> Result<(), J
     let counts: Counts = if items.is_empty() { ended.counts } else { planning::counts(&items) };
     let change = Change {
         status: Some(status),
+        phase: Some(Phase::Finishing),
         progress: Some((total, total, "resources")),
         counts: Some(counts),
         error: Some(ended.error.as_ref().map(|error| serde_json::json!(error))),

@@ -7,13 +7,14 @@ mod courier;
 mod deliver;
 pub mod execute;
 pub mod export;
-mod fill;
 mod index;
+mod lines;
 pub mod migrate;
 mod negotiate;
 mod pack;
 mod parse;
 pub mod rederive;
+mod rewrite;
 pub mod runner;
 mod stage;
 
@@ -24,10 +25,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::db::jobs::{EXECUTE, EXPORT, Job, MIGRATE, PARSE};
+use crate::db::jobs::Job;
 use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError, Postgres, Transaction};
-use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::record::{JobKind, Phase, RecordStatus};
 use crate::package::PackageError;
 use crate::planning::carried::CarriedError;
 use crate::planning::{self, PlanningError};
@@ -51,6 +52,17 @@ pub enum JobError {
 }
 
 impl JobError {
+    /// Staged bodies were cleaned away between looking and reading: the next run has the package parsed again.
+    pub(crate) fn bodies_gone() -> Self {
+        Self::Retry("staged bodies are gone".to_owned())
+    }
+
+    /// Attachment bytes that are neither in the package any more nor here.
+    pub(crate) fn bytes_gone() -> Self {
+        let message = "The package leaves out attachment bytes that this environment does not have any more.";
+        Self::fail("package_incomplete", message, "Try again: what is missing is sent then.")
+    }
+
     pub(crate) fn fail(code: &str, message: impl Into<String>, hint: &str) -> Self {
         Self::Fail(RecordError { code: code.to_owned(), message: message.into(), hint: hint.to_owned() })
     }
@@ -137,14 +149,14 @@ impl From<db::Error> for JobError {
     }
 }
 
-/// Every kind of job with its work.
-pub fn kinds() -> Vec<(&'static str, runner::Work)> {
-    vec![
-        (EXPORT, |context| Box::pin(export::run(context))),
-        (PARSE, |context| Box::pin(parse::run(context))),
-        (EXECUTE, |context| Box::pin(execute::run(context))),
-        (MIGRATE, |context| Box::pin(migrate::run(context))),
-    ]
+/// The work of a kind of job.
+pub fn work(kind: JobKind) -> runner::Work {
+    match kind {
+        JobKind::Export => |context| Box::pin(export::run(context)),
+        JobKind::Parse => |context| Box::pin(parse::run(context)),
+        JobKind::Execute => |context| Box::pin(execute::run(context)),
+        JobKind::Migrate => |context| Box::pin(migrate::run(context)),
+    }
 }
 
 /// What a job works with.
@@ -249,6 +261,10 @@ impl Context {
     /// Notes that the target has not answered for a while, or (none) that it does; for how long it has not.
     pub(crate) async fn failing(&self, since: Option<Duration>) -> Result<Duration, JobError> {
         let mut connection = self.app.pool.acquire().await?;
+        if since.is_some() {
+            // What has no phase yet is on its way to the target.
+            db::records::note_negotiating(&mut connection, self.job.record_id).await?;
+        }
         let seconds = db::jobs::failing(&mut connection, &self.job, since.map(|since| since.as_secs_f64())).await?;
         Ok(Duration::from_secs_f64(seconds.max(0.0)))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::db::records::Record;
 use crate::domain::record::Phase;
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
@@ -12,17 +13,26 @@ use super::migrate::MigrationOptions;
 use super::pack::{LeaveOut, Prepared};
 use super::{JobError, blocking};
 
+/// From so many resources on, the record says that the target is being asked.
+const TOLD: usize = 1_000;
 /// Lines in a request.
 const PORTION: usize = 100_000;
 
 /// What need not be sent; none: everything must be, as with changed IDs.
-pub(super) async fn ask(courier: &Courier, prepared: &Prepared, there: String) -> Result<Option<LeaveOut>, JobError> {
-    let record = courier.context.record().await?;
-    let options = MigrationOptions::of(&record)?;
+pub(super) async fn ask(
+    courier: &Courier,
+    record: &Record,
+    prepared: &Prepared,
+    there: String,
+) -> Result<Option<LeaveOut>, JobError> {
+    let options = MigrationOptions::of(record)?;
     if options.plan.change_ids {
         return Ok(None);
     }
-    courier.context.phase(Phase::Negotiating).await?;
+    // What takes no longer than a write of it is not told.
+    if prepared.nodes().len() >= TOLD {
+        courier.context.phase(Phase::Negotiating).await?;
+    }
     let app = &courier.context.app;
     let head = LackingHead {
         source_environment: app.identity.id.clone(),
@@ -36,15 +46,15 @@ pub(super) async fn ask(courier: &Courier, prepared: &Prepared, there: String) -
     };
     let attachments = prepared.attachments();
     let resource = |at: usize| LackingLine {
-        id: Some(prepared.entries[at].id.to_string()),
-        content_hash: Some(prepared.entries[at].content_hash.to_string()),
+        id: Some(prepared.nodes()[at].id.to_string()),
+        content_hash: Some(prepared.nodes()[at].content_hash.to_string()),
         ..LackingLine::default()
     };
     let bytes = |hash: &crate::domain::resource::Hash| LackingLine {
         attachment: Some(hash.to_string()),
         ..LackingLine::default()
     };
-    let lines = (0..prepared.entries.len()).map(resource).chain(attachments.iter().map(bytes));
+    let lines = (0..prepared.nodes().len()).map(resource).chain(attachments.iter().map(bytes));
     let mut lines = lines.peekable();
     let mut lacking = Lacking::default();
     while lines.peek().is_some() {

@@ -1,13 +1,13 @@
 //! Packing: compact rows into the index, definitions into shards, attachment bytes as they are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
@@ -17,31 +17,31 @@ use crate::db::closure::{Node, Resolved};
 use crate::db::exports::Named;
 use crate::db::records::{Change, Record};
 use crate::db::{self, PgConnection};
-use crate::domain::definition::{self, Reference};
-use crate::domain::import_plan::{Contents, Entry};
-use crate::domain::manifest::{FORMAT, IndexLine, Manifest, Origin, PRODUCT, ShardLine, Thin};
+use crate::domain::manifest::{FORMAT, Manifest, Origin, PRODUCT, Thin};
 use crate::domain::resource::{Hash, ResourceId};
-use crate::domain::type_file::Types;
-use crate::package::PackageError;
 use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};
+use crate::package::{INDEX, PackageError, VALUES, shard_name};
 use crate::store::attachment_key;
 
-use super::{Context, JobError, blocking};
+use super::{Context, JobError, blocking, lines};
 
 /// Definitions are asked for in portions of so many.
 const PORTION: usize = 2_000;
 /// Shards compressed at once.
 const AT_ONCE: usize = 2;
+/// What a shard may grow over before it is full.
+const SLACK: usize = 64 * 1024;
+/// How often to tell how far it is.
+const TELL: Duration = Duration::from_secs(1);
 
 type Zip = Writer<BufWriter<File>>;
 
 /// What is to be packed, in compact form: all that the index says.
 pub(super) struct Prepared {
-    /// In dependency order.
-    pub(super) entries: Arc<Vec<Entry>>,
-    /// The attachments that they name.
-    named: Vec<Named>,
+    resolved: Arc<Resolved>,
+    /// The attachments, in the order of who names them.
+    named: Arc<Vec<Named>>,
     /// Those that travel, sealed.
     pub(super) secrets: Option<Vec<u8>>,
 }
@@ -57,23 +57,38 @@ pub(super) struct LeaveOut {
 }
 
 impl Prepared {
+    /// What comes along, in dependency order.
+    pub(super) fn nodes(&self) -> &[Node] {
+        self.resolved.nodes()
+    }
+
+    /// The attachments whose bytes are not there.
+    pub(super) fn missing_attachments(&self) -> impl Iterator<Item = &Named> {
+        self.named.iter().filter(|named| named.bytes.is_none())
+    }
+
     /// The attachments whose bytes are there.
     pub(super) fn attachments(&self) -> HashSet<Hash> {
         self.named.iter().filter_map(|named| Some(named.bytes?.0)).collect()
     }
 }
 
-/// Reads what the index of a resolved export says.
+/// Reads what the index of a resolved export says besides.
 pub(super) async fn prepare(
-    app: &App,
     connection: &mut PgConnection,
     domain_id: i32,
-    resolved: &Resolved,
+    resolved: &Arc<Resolved>,
 ) -> Result<Prepared, JobError> {
-    let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
-    let named = db::exports::attachments(connection, domain_id, &ids).await?;
-    let entries = entries(app, connection, domain_id, resolved, &named).await?;
-    Ok(Prepared { entries: Arc::new(entries), named, secrets: None })
+    let named = if resolved.nodes().len() > PORTION {
+        let inside: HashSet<&str> = resolved.nodes().iter().map(|node| node.id.as_str()).collect();
+        let mut named = db::exports::all_attachments(connection, domain_id).await?;
+        named.retain(|named| inside.contains(named.resource_id.as_str()));
+        named
+    } else {
+        let ids: Vec<String> = resolved.nodes().iter().map(|node| node.id.to_string()).collect();
+        db::exports::attachments(connection, domain_id, &ids).await?
+    };
+    Ok(Prepared { resolved: resolved.clone(), named: Arc::new(named), secrets: None })
 }
 
 /// Writes the package of a resolved export into a file of its own.
@@ -82,24 +97,16 @@ pub(super) async fn write(
     connection: &mut PgConnection,
     record: &Record,
     selection: (Vec<ResourceId>, bool),
-    resolved: &Resolved,
     prepared: Prepared,
     leave_out: Option<LeaveOut>,
 ) -> Result<NamedTempFile, JobError> {
     let app = &context.app;
-    let Prepared { entries, named, secrets } = prepared;
+    let Prepared { resolved, named, secrets } = prepared;
     let file = app.store.scratch_file()?;
     let output = file.reopen().map_err(PackageError::Io)?;
-    let types = app.types.clone();
-    let mut zip = blocking(move || {
-        let lines = entries
-            .iter()
-            .map(|entry| serde_json::to_vec(&IndexLine::of(entry, &types)).map_err(std::io::Error::other));
-        Ok(Writer::begin(BufWriter::new(output), lines.map(|line| line.map_err(PackageError::Io)))?)
-    })
-    .await?;
+    let mut zip = Writer::new(BufWriter::new(output));
     let sent = |node: &&Node| leave_out.as_ref().is_none_or(|out| out.lacking.contains(node.id.as_str()));
-    let nodes: Vec<&Node> = resolved.nodes.iter().filter(sent).collect();
+    let nodes: Vec<&Node> = resolved.nodes().iter().filter(sent).collect();
     let ids: HashSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
     let bytes: BTreeMap<Hash, u64> = named
         .iter()
@@ -107,11 +114,23 @@ pub(super) async fn write(
         .filter_map(|named| named.bytes)
         .filter(|(hash, _)| leave_out.as_ref().is_none_or(|out| out.attachments.contains(hash)))
         .collect();
-    zip = shards(context, connection, record.domain_id, &nodes, zip).await?;
+    let (lines, types) = ((resolved.clone(), named.clone()), app.types.clone());
+    let lacking = leave_out.as_ref().map(|out| out.lacking.clone());
+    let index = tokio::task::spawn_blocking(move || {
+        let (resolved, named) = lines;
+        Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref()))
+    });
+    let pending = VecDeque::from([(INDEX.to_owned(), index)]);
+    zip = shards(context, connection, &nodes, pending, zip).await?;
+    let own = resolved.clone();
+    if own.nodes().iter().any(|node| node.overlay.is_some()) {
+        let values = tokio::task::spawn_blocking(move || Shard::compress(|out| lines::values(out, &own)));
+        zip = write_first(zip, &mut VecDeque::from([(VALUES.to_owned(), values)])).await?;
+    }
     zip = attachments(app, bytes, zip).await?;
     let thin = leave_out.map(|out| Thin { base: out.base });
     let (roots, export_upstream) = selection;
-    let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, resolved) };
+    let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, &resolved) };
     let app = app.clone();
     blocking(move || {
         if let Some(sealed) = secrets {
@@ -126,126 +145,63 @@ pub(super) async fn write(
     Ok(file)
 }
 
-/// The compact rows of the index.
-async fn entries(
-    app: &App,
-    connection: &mut PgConnection,
-    domain_id: i32,
-    resolved: &Resolved,
-    named: &[Named],
-) -> Result<Vec<Entry>, JobError> {
-    let ids: Vec<String> = resolved.nodes.iter().map(|node| node.id.to_string()).collect();
-    let mut compact = db::exports::compact(connection, domain_id, &ids).await?;
-    let mut attachments: HashMap<&str, Vec<(String, Option<Hash>)>> = HashMap::new();
-    for found in named {
-        let bytes = found.bytes.map(|(hash, _)| hash);
-        attachments.entry(&found.resource_id).or_default().push((found.path.clone(), bytes));
-    }
-    let entry = |node: &Node| {
-        let row = compact.remove(node.id.as_str())?;
-        Some(Entry {
-            id: node.id.clone(),
-            type_key: node.kind.clone(),
-            name: node.name.clone(),
-            directory: node.directory.clone(),
-            owner: None,
-            reason: node.reason,
-            content_hash: row.content_hash,
-            definition_hash: row.definition_hash,
-            references: references(&app.types, resolved, node),
-            children: row.children.into_iter().map(|(_, id)| (0, id)).collect(),
-            attachments: attachments.remove(node.id.as_str()).unwrap_or_default(),
-            invalid: None,
-            contents: Contents::Sent,
-        })
-    };
-    Ok(resolved.nodes.iter().filter_map(entry).collect())
-}
-
-fn references(types: &Types, resolved: &Resolved, node: &Node) -> Vec<Reference> {
-    let known = types.get(&node.kind).map_or(0, |kind| kind.rules.len());
-    let reference = |found: &db::graph::Found| db::contents::reference(found).filter(|_| (found.rule as usize) < known);
-    resolved
-        .references
-        .get(node.id.as_str())
-        .map_or_else(Vec::new, |found| found.iter().filter_map(reference).collect())
-}
+type Pending = VecDeque<(String, JoinHandle<Result<Shard, PackageError>>)>;
 
 /// Definitions stream from the database into shards; shards are compressed beside it, two at once.
 async fn shards(
     context: &Context,
     connection: &mut PgConnection,
-    domain_id: i32,
     nodes: &[&Node],
+    mut pending: Pending,
     mut zip: Zip,
 ) -> Result<Zip, JobError> {
-    let mut lines: Vec<u8> = Vec::with_capacity(SHARD_BYTES + 64 * 1024);
-    let mut pending: VecDeque<JoinHandle<Result<Shard, PackageError>>> = VecDeque::new();
-    let (mut done, total) = (0, nodes.len() as u64);
+    let mut lines: Vec<u8> = Vec::with_capacity(SHARD_BYTES + SLACK);
+    let (total, mut done) = (nodes.len() as u64, 0);
+    let (mut number, mut told) = (0, Instant::now());
     for nodes in nodes.chunks(PORTION) {
-        let portion: Vec<String> = nodes.iter().map(|node| node.id.to_string()).collect();
-        let mut definitions = db::exports::definitions(connection, domain_id, &portion);
-        let mut nodes = nodes.iter();
-        while let Some((id, definition)) = definitions.try_next().await? {
-            let Some(node) = nodes.find(|node| node.id.as_str() == id) else { break };
-            write_line(&mut lines, &context.app.types, node, &definition)?;
+        let portion: Vec<i64> = nodes.iter().map(|node| node.definition_id).collect();
+        let mut bodies = db::exports::bodies(connection, &portion);
+        for node in nodes {
+            let body = bodies.try_next().await?.ok_or(db::DbError::Corrupt("definition"))?;
+            lines::resource(&mut lines, node, &body).map_err(PackageError::Io)?;
             if lines.len() >= SHARD_BYTES {
-                let full = std::mem::replace(&mut lines, Vec::with_capacity(SHARD_BYTES + 64 * 1024));
-                pending.push_back(tokio::task::spawn_blocking(move || Shard::compress(&full)));
+                let full = std::mem::replace(&mut lines, Vec::with_capacity(SHARD_BYTES + SLACK));
+                number += 1;
+                pending.push_back((shard_name(number), compressing(full)));
                 if pending.len() > AT_ONCE {
-                    zip = write_shard(zip, &mut pending).await?;
+                    zip = write_first(zip, &mut pending).await?;
                 }
             }
         }
-        drop(definitions);
-        done += portion.len() as u64;
-        context.note(Change { progress: Some((done, total, "resources")), ..Change::default() }).await?;
+        drop(bodies);
+        done += nodes.len() as u64;
+        if told.elapsed() >= TELL {
+            let progress = Some((done, total, "resources"));
+            context.note(Change { progress, ..Change::default() }).await?;
+            told = Instant::now();
+        }
     }
     if !lines.is_empty() {
-        pending.push_back(tokio::task::spawn_blocking(move || Shard::compress(&lines)));
+        pending.push_back((shard_name(number + 1), compressing(lines)));
     }
     while !pending.is_empty() {
-        zip = write_shard(zip, &mut pending).await?;
+        zip = write_first(zip, &mut pending).await?;
     }
     Ok(zip)
 }
 
-async fn write_shard(
-    mut zip: Zip,
-    pending: &mut VecDeque<JoinHandle<Result<Shard, PackageError>>>,
-) -> Result<Zip, JobError> {
-    let Some(next) = pending.pop_front() else { return Ok(zip) };
+fn compressing(lines: Vec<u8>) -> JoinHandle<Result<Shard, PackageError>> {
+    tokio::task::spawn_blocking(move || Shard::compress(|out| out.write_all(&lines)))
+}
+
+async fn write_first(mut zip: Zip, pending: &mut Pending) -> Result<Zip, JobError> {
+    let Some((path, next)) = pending.pop_front() else { return Ok(zip) };
     let shard = next.await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))??;
     blocking(move || {
-        zip.shard(&shard)?;
+        zip.shard(path, &shard)?;
         Ok(zip)
     })
     .await
-}
-
-fn write_line(lines: &mut Vec<u8>, types: &Types, node: &Node, definition: &str) -> Result<(), JobError> {
-    let opened = types.get(&node.kind).filter(|kind| !kind.secrets.is_empty()).map(|kind| {
-        let mut value: serde_json::Value = serde_json::from_str(definition)?;
-        definition::open_to_read(kind, &mut value);
-        serde_json::value::to_raw_value(&value)
-    });
-    let corrupt = |_| JobError::Retry("a stored definition cannot be read".to_owned());
-    let opened = opened.transpose().map_err(corrupt)?;
-    let raw: &RawValue = match &opened {
-        Some(raw) => raw,
-        None => serde_json::from_str(definition).map_err(corrupt)?,
-    };
-    let line = ShardLine {
-        id: node.id.clone(),
-        type_key: node.kind.clone(),
-        name: node.name.clone(),
-        directory: node.directory.clone(),
-        definition: raw,
-        owner: Some(node.owner.clone()),
-    };
-    serde_json::to_writer(&mut *lines, &line).map_err(corrupt)?;
-    lines.push(b'\n');
-    Ok(())
 }
 
 /// Attachment bytes, once each, in the order of their hashes.
@@ -264,8 +220,8 @@ async fn attachments(app: &Arc<App>, wanted: BTreeMap<Hash, u64>, mut zip: Zip) 
 
 fn manifest(app: &App, record: &Record, resolved: &Resolved) -> Manifest {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for node in &resolved.nodes {
-        *counts.entry(node.kind.clone()).or_default() += 1;
+    for node in resolved.nodes() {
+        *counts.entry(node.kind.to_string()).or_default() += 1;
     }
     let used: BTreeSet<&str> = counts.keys().map(String::as_str).collect();
     Manifest {

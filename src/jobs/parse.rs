@@ -1,6 +1,7 @@
-//! Parsing an uploaded package: every content is read once, checked, and brought down to what a plan needs.
+//! Parsing an uploaded package: the index first; what the domain has is left unread, everything else is read once,
+//! checked, brought down to what a plan needs, and its body written where nobody sees it yet.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -8,29 +9,36 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::app::App;
-use crate::db::jobs::EXECUTE;
+use crate::db::definitions::{self, Bodies};
+
 use crate::db::records::{Change, Record};
-use crate::db::{self, Acquire, DbError};
+use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::content::{self, Content};
+use crate::domain::definition::{self, Parts};
 use crate::domain::import_plan::{Contents, Entry};
+use crate::domain::json;
 use crate::domain::manifest::{Manifest, ShardLine};
-use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::overlay::Overlay;
+use crate::domain::record::{JobKind, Phase, RecordStatus};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
 use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
-use crate::domain::{definition, json};
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
+use crate::store::attachment_key;
 use crate::trust::{self, TrustError};
 use crate::wire::record::PlanRequest;
 
-use super::index::{self, Index, Listed};
+use super::index::{self, Index, Line};
 use super::{Context, JobError, blocking};
 
 /// Batches of lines worked on at once.
-pub(super) const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 2;
 /// The record's progress is told each time so many resources are done.
-pub(super) const TELL: usize = 5_000;
+const TELL: usize = 5_000;
+/// Bodies are sent when this many bytes are gathered.
+const SEND_BYTES: usize = 4 * 1024 * 1024;
 
 /// Parses a package and plans its import with the record's options; a package that is refused is not kept.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
@@ -47,10 +55,11 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     context.phase(Phase::Parsing).await?;
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();
-    let entries = entries(context, &manifest, package).await?;
-    let mut connection = app.pool.acquire().await?;
-    let ids: HashSet<ResourceId> = entries.iter().map(|entry| entry.id.clone()).collect();
-    planning::carried::of_record(app, &mut connection, record, move |id| ids.contains(id)).await?;
+    let mut connection = db::dedicated(&app.pool).await?;
+    db::jobs::keep_backend(&mut connection, &context.job).await?;
+    let Parsed { mut entries, block, package } = read(context, &mut connection, &manifest, package).await?;
+    let package = carry(app, &mut connection, record, package, &mut entries).await?;
+    drop(package);
 
     context.phase(Phase::Planning).await?;
     let signature = pin(app, &mut connection, record, &manifest).await?;
@@ -70,12 +79,14 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         ..change
     };
     let mut transaction = connection.begin().await?;
+    db::locks::check_types(&mut transaction, &app.types_digest).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::update(&mut transaction, record.id, change).await?;
+    definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
     db::jobs::end(&mut transaction, &context.job).await?;
     if executed {
-        db::jobs::queue(&mut transaction, EXECUTE, record.id, record.domain_id).await?;
+        db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
     }
     transaction.commit().await?;
     Ok(())
@@ -87,10 +98,31 @@ pub(super) async fn open(app: &Arc<App>, record: &Record) -> Result<Package, Job
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
 }
 
+/// Puts the secrets that came along where they belong, sealed with this environment's key.
+async fn carry(
+    app: &Arc<App>,
+    connection: &mut PgConnection,
+    record: &Record,
+    package: Package,
+    entries: &mut [Entry],
+) -> Result<Package, JobError> {
+    let ids: HashSet<ResourceId> = entries.iter().map(|entry| entry.id.clone()).collect();
+    let (package, carried) =
+        planning::carried::read(app, connection, record, package, move |id| ids.contains(id)).await?;
+    if carried.is_empty() {
+        return Ok(package);
+    }
+    for entry in entries {
+        let Some(kind) = app.types.get(&entry.type_key) else { continue };
+        carried.put(app, kind, &entry.id, &mut entry.own).map_err(|error| JobError::Retry(error.to_string()))?;
+    }
+    Ok(package)
+}
+
 /// Checks the signer; its first package pins its key.
 async fn pin(
     app: &App,
-    connection: &mut db::PgConnection,
+    connection: &mut PgConnection,
     record: &Record,
     manifest: &Manifest,
 ) -> Result<Signature, JobError> {
@@ -120,8 +152,24 @@ async fn pin(
     Ok(signature)
 }
 
+/// What was read of a package.
+struct Parsed {
+    entries: Vec<Entry>,
+    /// Where its bodies are.
+    block: i64,
+    package: Package,
+}
+
+/// A resource that was read: its place, what a plan needs of it, its body.
+type Decoded = (usize, Entry, Option<Vec<u8>>);
+
 /// Reads the whole package: index, shards, attachment bytes.
-async fn entries(context: &Context, manifest: &Manifest, mut package: Package) -> Result<Vec<Entry>, JobError> {
+async fn read(
+    context: &Context,
+    connection: &mut PgConnection,
+    manifest: &Manifest,
+    mut package: Package,
+) -> Result<Parsed, JobError> {
     let app = &context.app;
     let most = app.config.limits.max_resources;
     let (index, mut package) = blocking(move || {
@@ -130,55 +178,130 @@ async fn entries(context: &Context, manifest: &Manifest, mut package: Package) -
     })
     .await?;
     let index = Arc::new(index);
-    let count = index.len();
+    let mut found = index::known(app, connection, context.job.domain_id, manifest, &index).await?;
+    let known: Arc<HashSet<usize>> = Arc::new(found.keys().copied().collect());
     let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
+    let (listed, pinned) = (index.clone(), known.clone());
     let reader = tokio::task::spawn_blocking(move || {
-        package.resources::<PackageError>(&mut |lines| {
-            sender.blocking_send(lines).map_err(|_| PackageError::Io(std::io::ErrorKind::BrokenPipe.into()))
-        })?;
-        drop(sender);
-        let hashes: Vec<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
-        for hash in hashes {
-            package.read::<PackageError>(&attachment_name(&hash), &mut |_| Ok(()))?;
-        }
-        Ok::<_, PackageError>(())
+        let wanted = |range| listed.places(range).iter().any(|place| !pinned.contains(place));
+        let gone = |_| PackageError::Io(std::io::ErrorKind::BrokenPipe.into());
+        let count =
+            package.resources::<PackageError>(&wanted, &mut |lines| sender.blocking_send(lines).map_err(gone))?;
+        Ok::<_, PackageError>((count, package))
     });
     let limit = app.config.limits.max_definition_bytes;
     let types = app.types.clone();
-    let parsed = stream(receiver).map(|lines| {
-        let (types, index) = (types.clone(), index.clone());
-        blocking(move || Ok(parse(&types, &index, &lines, limit)?))
+    let decoded = stream(receiver).map(|lines| {
+        let (types, index, known) = (types.clone(), index.clone(), known.clone());
+        blocking(move || Ok(decode(&types, &index, &known, &lines, limit)?))
     });
-    let mut parsed = Box::pin(parsed.buffered(AT_ONCE));
-    let mut entries: Vec<(usize, Entry)> = Vec::with_capacity(count);
-    let mut failed = None;
-    let mut told = 0;
-    while let Some(batch) = parsed.next().await {
+    let mut decoded = Box::pin(decoded.buffered(AT_ONCE));
+    let mut bodies = Bodies::begin(connection).await?;
+    let block = bodies.block();
+    let (mut failed, mut told, mut noted) = (None, 0, false);
+    let count = index.len();
+    while let Some(batch) = decoded.next().await {
         match batch {
-            Ok(batch) => entries.extend(batch),
+            Ok(batch) => {
+                for (place, mut entry, body) in batch {
+                    entry.definition_id = body.map(|body| bodies.add(&body));
+                    found.insert(place, entry);
+                }
+            }
             Err(error) => {
                 failed = Some(error);
                 break;
             }
         }
-        if entries.len() >= told + TELL {
-            told = entries.len();
+        if bodies.len() >= SEND_BYTES {
+            send(context, connection, &mut bodies, block, std::mem::replace(&mut noted, true)).await?;
+        }
+        if found.len() >= told + TELL && found.len() < count {
+            told = found.len();
             context
                 .note(Change { progress: Some((told as u64, count as u64, "resources")), ..Change::default() })
                 .await?;
         }
     }
-    drop(parsed);
+    drop(decoded);
     let read = reader.await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))?;
     if let Some(error) = failed {
         return Err(error);
     }
-    read?;
-    index::complete(app, context.job.domain_id, manifest, &index, entries).await
+    let (sent, package) = read?;
+    if sent != index.sent() {
+        let reason = format!("the index lists {} resources, {sent} are there", index.sent());
+        return Err(PackageError::Incomplete(reason).into());
+    }
+    if !bodies.is_empty() {
+        send(context, connection, &mut bodies, block, noted).await?;
+    }
+    let package = attachments(context, connection, package).await?;
+    let entries = index::complete(app, connection, context.job.domain_id, manifest, &index, found).await?;
+    Ok(Parsed { entries, block, package })
+}
+
+/// Writes bodies where nobody sees them yet. They may be lost: the commit of what points at them is not.
+async fn send(
+    context: &Context,
+    connection: &mut PgConnection,
+    bodies: &mut Bodies,
+    block: i64,
+    noted: bool,
+) -> Result<(), JobError> {
+    let mut transaction = connection.begin().await?;
+    db::commit_lazily(&mut transaction).await?;
+    if !noted {
+        definitions::note_run(&mut transaction, block, context.job.record_id).await?;
+    }
+    bodies.send(&mut transaction).await?;
+    db::jobs::fence(&mut transaction, &context.job).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Verifies the attachment bytes of a package; those that the store does not have go there, with a row that says for
+/// which record.
+async fn attachments(
+    context: &Context,
+    connection: &mut PgConnection,
+    mut package: Package,
+) -> Result<Package, JobError> {
+    let app = &context.app;
+    let sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
+    if sizes.is_empty() {
+        return Ok(package);
+    }
+    let hashes: Vec<Vec<u8>> = sizes.keys().map(|hash| hash.0.to_vec()).collect();
+    let stored: HashSet<Hash> = db::attachments::stored(connection, &hashes).await?.into_iter().collect();
+    for (hash, size) in sizes {
+        if stored.contains(&hash) {
+            package = blocking(move || {
+                package.read::<PackageError>(&attachment_name(&hash), &mut |_| Ok(()))?;
+                Ok(package)
+            })
+            .await?;
+            continue;
+        }
+        let own = app.clone();
+        let (file, back) = blocking(move || {
+            let file = own.store.scratch_file()?;
+            let mut output = std::io::BufWriter::new(file.reopen().map_err(PackageError::Io)?);
+            package.read::<PackageError>(&attachment_name(&hash), &mut |piece| {
+                Ok(std::io::Write::write_all(&mut output, piece)?)
+            })?;
+            std::io::Write::flush(&mut output).map_err(PackageError::Io)?;
+            Ok((file, package))
+        })
+        .await?;
+        package = back;
+        db::attachments::note_staged(connection, context.job.record_id, &hash, size).await?;
+        app.store.put_file(&attachment_key(&hash), file.path()).await?;
+    }
+    Ok(package)
 }
 
 /// A channel as a stream.
-pub(super) fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
+fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
     futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
@@ -187,60 +310,80 @@ pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
-fn parse(types: &Types, index: &Index, lines: &Lines, limit: u64) -> Result<Vec<(usize, Entry)>, PackageError> {
+fn decode(
+    types: &Types,
+    index: &Index,
+    known: &HashSet<usize>,
+    lines: &Lines,
+    limit: u64,
+) -> Result<Vec<Decoded>, PackageError> {
     let tampered = |reason: String| PackageError::Tampered(reason);
-    lines_of(&lines.text)
-        .enumerate()
-        .map(|(at, line)| {
-            if line.len() as u64 > limit + 64 * 1024 {
-                return Err(PackageError::Limit(format!("a definition has more than {limit} bytes")));
-            }
-            let found: ShardLine<Value> = serde_json::from_slice(line)
-                .map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
-            let place = index.place(lines.first + at, &found.id);
-            let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
-            let id = found.id.clone();
-            let entry = entry(types, &index.lines[place], found);
-            entry.map(|entry| (place, entry)).map_err(|reason| tampered(format!("the resource {id}: {reason}")))
-        })
-        .collect()
+    let mut decoded = Vec::new();
+    for (at, line) in lines_of(&lines.text).enumerate() {
+        if line.len() as u64 > limit + 64 * 1024 {
+            return Err(PackageError::Limit(format!("a definition has more than {limit} bytes")));
+        }
+        if index.nth(lines.first + at).is_some_and(|place| known.contains(&place)) {
+            continue;
+        }
+        let found: ShardLine<Value> =
+            serde_json::from_slice(line).map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
+        let place = index.place(lines.first + at, &found.id);
+        let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
+        let id = found.id.clone();
+        let (entry, body) = entry(types, &index.lines[place], index.values(&id), found)
+            .map_err(|reason| tampered(format!("the resource {id}: {reason}")))?;
+        decoded.push((place, entry, body));
+    }
+    Ok(decoded)
 }
 
-/// Brings a resource down to what a plan needs; a definition that does not fit its type is noted, not refused.
-fn entry(types: &Types, listed: &Listed, found: ShardLine<Value>) -> Result<Entry, String> {
+/// Brings a resource down to what a plan needs, and its body; a definition that does not fit its type is noted, not
+/// refused, and has no body.
+fn entry(
+    types: &Types,
+    line: &Line,
+    values: Option<&Overlay>,
+    found: ShardLine<Value>,
+) -> Result<(Entry, Option<Vec<u8>>), String> {
     index::check_words(&found.type_key, &found.name, &found.directory)?;
-    let (name, directory) = (found.name, found.directory);
     let mut definition = found.definition;
+    if let Some(values) = values {
+        values.show(&mut definition);
+    }
     let kind = types.get(&found.type_key);
     let mut invalid = match kind {
         Some(kind) => definition::check(kind, &mut definition).err().map(|error| error.to_string()),
         None => json::normalise(&mut definition).err().map(|error| error.to_string()),
     };
-    let parts = kind.map_or(Ok(definition::Found::default()), |kind| definition::find(kind, &mut definition));
-    let parts = parts.unwrap_or_else(|error| {
-        invalid.get_or_insert(error.to_string());
-        definition::Found::default()
-    });
-    let bytes = |path: &String| listed.attachments.iter().find(|(known, _)| known == path).and_then(|(_, hash)| *hash);
-    let attachments: Vec<(String, Option<Hash>)> =
-        parts.attachments.iter().map(|path| (path.clone(), bytes(path))).collect();
-    let definition_hash = match kind {
-        Some(kind) => definition::hash(kind, definition),
-        None => json::hash(&definition),
+    let (definition_hash, body, own, openings, parts) = match kind {
+        Some(kind) => {
+            let (content, wrong) = Content::of(kind, definition);
+            invalid = invalid.or(wrong.map(|error| error.to_string()));
+            let Content { body, hash, parts, taken, openings } = content;
+            (hash, invalid.is_none().then_some(body), content::foreign(taken), Some(openings), parts)
+        }
+        None => (json::hash(&definition), None, Overlay::default(), None, Parts::default()),
     };
-    Ok(Entry {
-        content_hash: content_hash(&found.type_key, &name, &directory, &definition_hash, &attachments),
+    let attachments: Vec<(String, Option<Hash>)> =
+        parts.attachments.iter().map(|path| (path.clone(), line.bytes(path))).collect();
+    let entry = Entry {
+        content_hash: content_hash(&found.type_key, &found.name, &found.directory, &definition_hash, &attachments),
         id: found.id,
         type_key: found.type_key,
-        name,
-        directory,
+        name: found.name,
+        directory: found.directory,
         owner: found.owner.and_then(|owner| parse_name(&owner).ok()),
-        reason: listed.reason,
+        reason: line.reason,
         definition_hash,
         references: parts.references,
         children: parts.children,
         attachments,
         invalid,
         contents: Contents::Sent,
-    })
+        definition_id: None,
+        own,
+        openings,
+    };
+    Ok((entry, body))
 }

@@ -1,20 +1,26 @@
-//! A changed type file: before the server is ready, hashes, references, children and sealed secrets of the
-//! type's resources are derived anew. Revisions do not change, for nothing was changed by anyone.
+//! A changed type file: before the server is ready, every version of its resources is taken apart anew: body,
+//! references, children, hashes, and what belongs to this environment. What became secret is sealed, and its clear
+//! text is nowhere any more: old bodies go, and so do packages that hold the type. What is no secret any more stays
+//! sealed. Revisions do not change, for nothing was changed by anyone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tracing::info;
 
 use crate::app::{App, StartError};
-use crate::db::staging::{Staged, StagedResource};
+use crate::db::definitions::Bodies;
+use crate::db::derive::Row;
+use crate::db::staging::{Replaced, Staged, StagedResource};
 use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::content::Content;
+use crate::domain::definition::Parts;
+use crate::domain::overlay::{Overlay, Own, Taken};
 use crate::domain::resource::{Hash, ResourceId, content_hash};
 use crate::domain::resource_type::ResourceType;
-use crate::domain::{definition, json};
 
-/// Resources that are derived together.
+/// Versions that are derived together.
 const PORTION: i64 = 1_000;
 
 /// Derives anew what changed type files make different.
@@ -31,96 +37,142 @@ pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     // One replica derives; the others wait here and find the digests up to date.
     let mut transaction = connection.begin().await.map_err(DbError::from)?;
     db::locks::hold_derivation(&mut transaction).await?;
+    db::locks::hold_all_catalogues(&mut transaction).await?;
     let known = db::environment::type_digests(&mut transaction).await?;
+    let (mut derived, mut changed) = (0, Vec::new());
     for kind in app.types.all() {
         if known.get(kind.key.as_ref()) != digests.get(kind.key.as_ref()) {
             let count = derive(app, &mut transaction, kind).await?;
             if count > 0 {
-                info!(resource_type = %kind.key, count, "derived resources anew for a changed type file");
+                info!(resource_type = %kind.key, count, "derived versions anew for a changed type file");
             }
+            derived += count;
+            changed.push(kind.key.to_string());
         }
     }
+    let mut packages = Vec::new();
     if !known.is_empty() {
         db::derive::parse_again(&mut transaction).await?;
+        packages = db::derive::let_go_packages(&mut transaction, &changed).await?;
     }
-    db::environment::keep_type_digests(&mut transaction, &digests).await?;
+    db::environment::keep_type_digests(&mut transaction, &digests, &app.types_digest).await?;
     transaction.commit().await.map_err(DbError::from)?;
+    for key in packages {
+        app.store.delete(&key).await?;
+    }
+    if derived > 0 {
+        db::derive::vacuum(&mut connection).await?;
+    }
     Ok(())
 }
 
 async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -> Result<u64, StartError> {
-    let (mut after, mut count) = (String::new(), 0);
+    let (mut after, mut count, mut replaced) = ((i32::MIN, String::new(), 0), 0, Vec::new());
+    let mut bodies = Bodies::begin(connection).await?;
     loop {
         let rows = db::derive::portion(connection, &kind.key, &after, PORTION).await?;
-        let Some(last) = rows.last() else { return Ok(count) };
-        after.clone_from(&last.id);
+        let Some(last) = rows.last() else { break };
+        after = (last.domain_id, last.resource_id.clone(), last.revision);
         count += rows.len() as u64;
-        let mut staged = Staged::default();
         let derived = rows.iter().map(|row| derive_one(app, kind, row)).collect::<Result<Vec<_>, _>>()?;
-        let mut domains: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-        for one in &derived {
-            domains.entry(one.row.domain_id).or_default().extend(one.found.attachments.iter().cloned());
-        }
-        let mut hashes = BTreeMap::new();
-        for (domain_id, paths) in domains {
-            for (path, found) in db::attachments::by_paths(connection, domain_id, &paths).await? {
-                hashes.insert((domain_id, path), found.sha256);
+        for of_domain in derived.chunk_by(|a, b| a.row.domain_id == b.row.domain_id) {
+            // One version of a resource at a time: rows are told apart by their ID.
+            let mut waiting: Vec<&Derived<'_>> = of_domain.iter().collect();
+            let domain_id = waiting[0].row.domain_id;
+            let paths: Vec<String> = of_domain.iter().flat_map(|one| &one.content.parts.attachments).cloned().collect();
+            let known = db::attachments::by_paths(connection, domain_id, &paths).await?;
+            while !waiting.is_empty() {
+                let (mut staged, mut seen, mut later) = (Staged::default(), HashMap::new(), Vec::new());
+                for one in waiting {
+                    if seen.insert(one.id.clone(), ()).is_some() {
+                        later.push(one);
+                        continue;
+                    }
+                    let current = |path: &str| known.get(path).map(|found| found.sha256);
+                    one.stage(kind, &current, &mut bodies, &mut staged, &mut replaced)?;
+                }
+                bodies.send(connection).await?;
+                staged.send(connection, 1).await?;
+                db::derive::apply(connection, domain_id).await?;
+                waiting = later;
             }
         }
-        for (ordinal, one) in derived.iter().enumerate() {
-            one.stage(kind, ordinal as i32, &hashes, &mut staged);
-        }
-        staged.send(connection, 1).await?;
-        db::staging::analyze(connection).await?;
-        db::derive::apply(connection).await?;
     }
+    db::derive::drop_bodies(connection, &kind.key, &replaced).await?;
+    Ok(count)
 }
 
-/// A resource as the new type file sees it.
+/// A version as the new type file sees it.
 struct Derived<'a> {
-    row: &'a db::derive::Row,
+    row: &'a Row,
     id: ResourceId,
-    bytes: Vec<u8>,
-    definition_hash: Hash,
-    found: definition::Found,
+    content: Content,
+    overlay: Overlay,
 }
 
-fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a db::derive::Row) -> Result<Derived<'a>, StartError> {
-    let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
-    let mut value: Value = serde_json::from_str(&row.definition).map_err(|_| DbError::Corrupt("definition"))?;
-    let mut sealing = Ok(());
-    definition::seal_found(kind, &mut value, &mut |secret| {
-        app.sealer.seal_value(id.as_str(), secret).unwrap_or_else(|error| {
-            sealing = Err(error);
-            String::new()
-        })
-    });
-    sealing?;
+fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a Row) -> Result<Derived<'a>, StartError> {
+    let id = ResourceId::parse(&row.resource_id).map_err(|_| DbError::Corrupt("resource ID"))?;
+    let mut value: Value = serde_json::from_str(&row.body).map_err(|_| DbError::Corrupt("definition"))?;
+    let old = db::resources::overlay(row.overlay.as_deref())?;
+    // Secrets stay where they are; everything else may be content now.
+    let (secrets, rest): (Vec<_>, Vec<_>) =
+        old.0.into_iter().partition(|(_, own)| matches!(own, Own::Sealed(_) | Own::Missing));
+    Overlay(rest).show(&mut value);
     // What an older type file let through and this one refuses keeps no references until it is corrected.
-    let found = definition::find(kind, &mut value).unwrap_or_default();
-    let bytes = json::canonical(&value);
-    Ok(Derived { row, id, bytes, definition_hash: definition::hash(kind, value), found })
+    let (mut content, _) = Content::of(kind, value);
+    let mut overlay = Overlay(secrets);
+    for Taken { location, secret, value } in std::mem::take(&mut content.taken) {
+        let own = match value {
+            None => Own::Empty,
+            Some(Value::String(text)) if secret => Own::Sealed(app.sealer.seal_value(id.as_str(), &text)?),
+            Some(value) if !secret => Own::Value(value),
+            // Only strings are secrets.
+            Some(_) => Own::Missing,
+        };
+        overlay.set(&location, own);
+    }
+    Ok(Derived { row, id, content, overlay })
 }
 
 impl Derived<'_> {
-    fn stage(&self, kind: &ResourceType, ordinal: i32, hashes: &BTreeMap<(i32, String), Hash>, staged: &mut Staged) {
-        let (row, found) = (self.row, &self.found);
-        let bytes = |path: &String| hashes.get(&(row.domain_id, path.clone())).copied();
-        let attachments: Vec<_> = found.attachments.iter().map(|path| (path.clone(), bytes(path))).collect();
+    fn stage(
+        &self,
+        kind: &ResourceType,
+        current: &dyn Fn(&str) -> Option<Hash>,
+        bodies: &mut Bodies,
+        staged: &mut Staged,
+        replaced: &mut Vec<i64>,
+    ) -> Result<(), StartError> {
+        let (row, Content { body, hash, parts, .. }) = (self.row, &self.content);
+        let kept: Vec<(String, Option<Hash>)> =
+            serde_json::from_value(row.attachments.clone()).map_err(|_| DbError::Corrupt("attachment"))?;
+        let kept: HashMap<&str, Option<Hash>> = kept.iter().map(|(path, hash)| (path.as_str(), *hash)).collect();
+        let bytes = |path: &String| {
+            if row.current { current(path) } else { kept.get(path.as_str()).copied().flatten() }
+        };
+        let attachments: Vec<_> = parts.attachments.iter().map(|path| (path.clone(), bytes(path))).collect();
+        let same = row.body.as_bytes() == body.as_slice();
+        if !same {
+            replaced.push(row.definition_id);
+        }
+        let none = Hash([0; 32]);
+        // Edges are those of current versions alone: alike ones are told apart when it is applied.
+        let edges = if row.current { parts.clone() } else { Parts { references: Vec::new(), ..parts.clone() } };
         staged.add(&StagedResource {
-            ordinal,
+            ordinal: 0,
             id: &self.id,
             kind,
             name: &row.name,
             directory: &row.directory,
-            definition: &self.bytes,
-            definition_hash: self.definition_hash,
-            content_hash: content_hash(&kind.key, &row.name, &row.directory, &self.definition_hash, &attachments),
             owner: "",
-            base_revision: Some(row.revision),
-            children: &found.children,
-            references: &found.references,
-            attachments: &found.attachments,
+            definition_id: if same { row.definition_id } else { bodies.add(body) },
+            definition_hash: *hash,
+            content_hash: content_hash(&kind.key, &row.name, &row.directory, hash, &attachments),
+            overlay: &self.overlay,
+            parts: &edges,
+            attachments: &attachments,
+            base: Some(Replaced { revision: row.revision, parts_hash: none }),
         });
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::app::App;
 use crate::db::jobs::{self, Job, Notice};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::record::RecordStatus;
+use crate::domain::record::{JobKind, RecordStatus};
 use crate::wire::record::RecordError;
 
 use super::{Context, JobError, Slot};
@@ -23,16 +23,16 @@ pub type Work = fn(Context) -> Pin<Box<dyn Future<Output = Result<(), JobError>>
 /// Longest time between two looks at the queue; a notice wakes earlier.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Runs jobs of the given kinds until `stop` says so; then takes no more and hands back what runs.
-pub async fn run(app: Arc<App>, kinds: Vec<(&'static str, Work)>, mut stop: watch::Receiver<bool>) {
+/// Runs jobs of every kind with the work for it until `stop` says so; then takes no more and hands back what runs.
+pub async fn run(app: Arc<App>, work: fn(JobKind) -> Work, mut stop: watch::Receiver<bool>) {
     let (wake, _) = watch::channel(());
     let wake = Arc::new(wake);
     let mut tasks = JoinSet::new();
     tasks.spawn(listen(app.clone(), wake.clone(), stop.clone()));
     let heart = Arc::new(Mutex::new(None));
-    for (kind, work) in kinds {
+    for kind in JobKind::ALL {
         let slots = Arc::new(Semaphore::new(app.config.jobs.concurrency));
-        let worker = Worker { app: app.clone(), kind, work, slots, heart: heart.clone() };
+        let worker = Worker { app: app.clone(), kind, work: work(kind), slots, heart: heart.clone() };
         tasks.spawn(worker.run(wake.subscribe(), stop.clone()));
     }
     let _ = stop.wait_for(|stopped| *stopped).await;
@@ -69,7 +69,7 @@ async fn listen(app: Arc<App>, wake: Arc<watch::Sender<()>>, mut stop: watch::Re
 #[derive(Clone)]
 struct Worker {
     app: Arc<App>,
-    kind: &'static str,
+    kind: JobKind,
     work: Work,
     slots: Arc<Semaphore>,
     /// One connection outside the pool renews all leases, so that a busy pool cannot lose them.
@@ -97,7 +97,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    warn!(kind = self.kind, %error, "could not look for jobs");
+                    warn!(kind = self.kind.as_str(), %error, "could not look for jobs");
                     tokio::time::sleep(LOOK).await;
                 }
             }
@@ -137,15 +137,15 @@ impl Worker {
         let ended = match lost {
             Ok(()) => return,
             Err(JobError::Fenced) => {
-                info!(record = %job.record_id, kind = self.kind, "the job was cancelled, or taken over by another worker");
+                info!(record = %job.record_id, kind = self.kind.as_str(), "the job was cancelled, or taken over by another worker");
                 return;
             }
             Err(JobError::Fail(error)) => {
-                info!(record = %job.record_id, kind = self.kind, code = error.code, message = error.message, "the record failed");
+                info!(record = %job.record_id, kind = self.kind.as_str(), code = error.code, message = error.message, "the record failed");
                 context.fail(error).await
             }
             Err(JobError::Retry(reason)) => {
-                warn!(record = %job.record_id, kind = self.kind, run = job.run_no, reason, "the job is put back");
+                warn!(record = %job.record_id, kind = self.kind.as_str(), run = job.run_no, reason, "the job is put back");
                 let after = if *stop.borrow() {
                     0.0
                 } else {
@@ -157,7 +157,7 @@ impl Worker {
         match ended {
             Ok(()) | Err(JobError::Fenced) => {}
             Err(error) => {
-                error!(record = %job.record_id, kind = self.kind, %error, "the job's end could not be written; its lease will run out");
+                error!(record = %job.record_id, kind = self.kind.as_str(), %error, "the job's end could not be written; its lease will run out");
             }
         }
     }

@@ -1,50 +1,34 @@
-//! Staging an import: definitions stream from the package, are rewritten and fitted to the target, and
-//! go by COPY into the staging tables. No lock is held.
+//! Staging an import: for each resource that is written a row that points at its body, and what it has of its own in
+//! this environment. No lock is held.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use serde_json::Value;
-use tokio::sync::mpsc;
-
 use crate::app::App;
 use crate::db::copy::Rows;
-use crate::db::records::{Change, Record};
-use crate::db::staging::{self, Staged, StagedResource};
+use crate::db::records::Record;
+use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::carried;
-use crate::domain::definition;
+use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Entry, Planned};
-use crate::domain::manifest::ShardLine;
 use crate::domain::outcome::Method;
+use crate::domain::overlay::{self, Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
-use crate::package::reader::Lines;
-use crate::package::{PackageError, attachment_name};
 use crate::planning::Planning;
-use crate::planning::carried::Carried;
 use crate::store::attachment_key;
 use crate::wire::record::{ChecklistEntry, SECRET_MISSING};
 
-use super::fill;
-use super::parse::{AT_ONCE, TELL, lines_of, open, stream};
-use super::{Context, JobError, blocking};
+use super::rewrite::Rewritten;
+use super::{Context, JobError};
 
-/// Rows are sent when this many bytes are gathered.
-const SEND_BYTES: usize = 1024 * 1024;
-
-/// What staging needs to know, shared by its workers.
-pub(super) struct Shared {
-    context: Context,
+/// What staging needs to know.
+pub(super) struct Staging {
+    pub(super) context: Context,
     pub(super) app: Arc<App>,
     pub(super) record: Record,
     pub(super) entries: Arc<Vec<Entry>>,
     pub(super) planning: Arc<Planning>,
-    /// The secrets that came along.
-    pub(super) carried: Arc<Carried>,
-    /// The place of each resource whose contents are in the package, in their order.
-    sent: Vec<usize>,
     /// The owner of each resource that is new.
     owners: Owners,
 }
@@ -71,34 +55,20 @@ impl Owners {
 pub(super) struct Outcome {
     /// The content hash of each written resource, by its place.
     pub(super) written: HashMap<usize, Hash>,
+    /// The bodies that are used.
+    pub(super) bodies: HashSet<i64>,
     /// What is left to do by hand.
     pub(super) checklist: Vec<ChecklistEntry>,
     /// Resources that get secrets, and nothing else.
     pub(super) filled: u64,
 }
 
-impl Outcome {
-    fn merge(&mut self, other: Self) {
-        self.written.extend(other.written);
-        self.checklist.extend(other.checklist);
-        self.filled += other.filled;
-    }
-}
-
-/// A definition on its way: rewritten, not yet fitted to the target.
-struct Rewritten {
-    at: usize,
-    definition: Value,
-    /// It replaces a resource whose secrets and environment-specific values stay.
-    wants_old: bool,
-}
-
-impl Shared {
+impl Staging {
     pub(super) async fn new(
         context: Context,
         connection: &mut PgConnection,
         record: Record,
-        (entries, carried): (Arc<Vec<Entry>>, Arc<Carried>),
+        entries: Arc<Vec<Entry>>,
         planning: Arc<Planning>,
         owner: Option<String>,
     ) -> Result<Self, JobError> {
@@ -106,230 +76,199 @@ impl Shared {
         let named: Vec<String> = named.into_iter().cloned().collect();
         let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
         let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        let sent = (0..entries.len()).filter(|at| entries[*at].contents.are_in_package()).collect();
-        Ok(Self { app: context.app.clone(), context, record, entries, planning, carried, sent, owners })
-    }
-
-    /// Tells the record's progress.
-    async fn tell(&self, done: usize) -> Result<(), JobError> {
-        let progress = Some((done as u64, self.entries.len() as u64, "resources"));
-        self.context.note(Change { progress, ..Change::default() }).await
+        Ok(Self { app: context.app.clone(), context, record, entries, planning, owners })
     }
 
     pub(super) fn planned(&self, at: usize) -> &Planned {
         &self.planning.plan.items[at]
     }
 
-    fn is_written(&self, at: usize) -> bool {
+    pub(super) fn is_written(&self, at: usize) -> bool {
         matches!(self.planned(at).method, Method::Create | Method::Update)
     }
 
     pub(super) fn kind(&self, at: usize) -> Option<&Arc<ResourceType>> {
         self.app.types.get(&self.entries[at].type_key)
     }
+
+    /// An unchanged resource that may lack secrets which came along.
+    fn may_be_filled(&self, at: usize) -> bool {
+        self.planned(at).method == Method::Unchanged && self.entries[at].own.sealed().next().is_some()
+    }
 }
 
 /// Stages everything that the plan writes.
-pub(super) async fn stage(shared: &Arc<Shared>, connection: &mut PgConnection) -> Result<Outcome, JobError> {
+pub(super) async fn stage(
+    staging: &Staging,
+    connection: &mut PgConnection,
+    rewritten: HashMap<usize, Rewritten>,
+) -> Result<Outcome, JobError> {
     let mut outcome = Outcome::default();
-    if (0..shared.entries.len()).any(|at| shared.is_written(at)) {
-        resources(shared, connection, &mut outcome).await?;
-        attachments(shared, connection).await?;
+    let all = 0..staging.entries.len();
+    let places: Vec<usize> = all.filter(|at| staging.is_written(*at) || staging.may_be_filled(*at)).collect();
+    if !places.is_empty() {
+        resources(staging, connection, &places, rewritten, &mut outcome).await?;
+        attachments(staging, connection).await?;
     }
-    outcome.filled = fill::unchanged(shared, connection).await?;
-    bases(shared, connection, &outcome).await?;
-    staging::analyze(connection).await?;
+    bases(staging, connection, &outcome).await?;
+    if !places.is_empty() {
+        staging::analyze(connection).await?;
+    }
     Ok(outcome)
 }
 
-async fn resources(shared: &Arc<Shared>, connection: &mut PgConnection, outcome: &mut Outcome) -> Result<(), JobError> {
-    let mut package = open(&shared.app, &shared.record).await?;
-    let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
-    let reader = tokio::task::spawn_blocking(move || {
-        package.resources::<PackageError>(&mut |lines| {
-            sender.blocking_send(lines).map_err(|_| PackageError::Io(std::io::ErrorKind::BrokenPipe.into()))
-        })
-    });
-    let rewritten = stream(receiver).map(|lines| {
-        let shared = shared.clone();
-        blocking(move || {
-            let (waiting, ready): (Vec<_>, Vec<_>) =
-                rewrite(&shared, &lines)?.into_iter().partition(|one| one.wants_old);
-            Ok((waiting, settle(&shared, ready, &HashMap::new())?))
-        })
-    });
-    let mut rewritten = Box::pin(rewritten.buffered(AT_ONCE));
-    let mut gathered = Staged::default();
-    let mut told = 0;
-    while let Some(batch) = rewritten.next().await {
-        let (waiting, mut settled) = batch?;
-        if !waiting.is_empty() {
-            let old = old_definitions(shared, connection, &waiting).await?;
-            let work = shared.clone();
-            let (staged, part) = blocking(move || settle(&work, waiting, &old)).await?;
-            settled.0.append(staged);
-            settled.1.merge(part);
-        }
-        gathered.append(settled.0);
-        outcome.merge(settled.1);
-        if outcome.written.len() >= told + TELL {
-            told = outcome.written.len();
-            shared.tell(told).await?;
-        }
-        gathered.send(connection, SEND_BYTES).await?;
-    }
-    gathered.send(connection, 1).await?;
-    reader.await.map_err(|error| JobError::Retry(format!("a task was stopped: {error}")))??;
-    Ok(())
-}
-
-/// Parses and rewrites the definitions of a batch that the plan writes.
-fn rewrite(shared: &Shared, lines: &Lines) -> Result<Vec<Rewritten>, JobError> {
-    let mut batch = Vec::new();
-    for (offset, line) in lines_of(&lines.text).enumerate() {
-        let Some(at) = shared.sent.get(lines.first + offset).copied().filter(|at| shared.is_written(*at)) else {
-            continue;
-        };
-        let Some(kind) = shared.kind(at) else { continue };
-        let wrong = |error: String| PackageError::Tampered(format!("the resource {}: {error}", shared.entries[at].id));
-        let found: ShardLine<Value> = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
-        let mut definition = found.definition;
-        crate::domain::json::normalise(&mut definition).map_err(|error| wrong(error.to_string()))?;
-        carried::strip(kind, &mut definition);
-        fill::fill(shared, at, kind, &mut definition)?;
-        shared.planning.plan.id_map.rewrite(kind, &mut definition);
-        let wants_old = shared.planned(at).method == Method::Update && kind.has_slots();
-        batch.push(Rewritten { at, definition, wants_old });
-    }
-    Ok(batch)
-}
-
-async fn old_definitions(
-    shared: &Shared,
+async fn resources(
+    staging: &Staging,
     connection: &mut PgConnection,
-    batch: &[Rewritten],
-) -> Result<HashMap<String, Value>, JobError> {
-    let ids: Vec<String> =
-        batch.iter().filter(|one| one.wants_old).map(|one| shared.planned(one.at).new_id.to_string()).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let current = db::resources::current(connection, shared.record.domain_id, &ids).await?;
-    Ok(current.into_iter().filter_map(|row| Some((row.id, serde_json::from_str(&row.definition).ok()?))).collect())
-}
-
-/// Fits definitions to the target and makes their rows.
-fn settle(shared: &Shared, batch: Vec<Rewritten>, old: &HashMap<String, Value>) -> Result<(Staged, Outcome), JobError> {
+    places: &[usize],
+    mut rewritten: HashMap<usize, Rewritten>,
+    outcome: &mut Outcome,
+) -> Result<(), JobError> {
+    let replaced = places.iter().filter(|at| staging.planned(**at).method != Method::Create);
+    let replaced = replaced.filter(|at| staging.kind(**at).is_some_and(|kind| kind.has_slots()));
+    let ids: Vec<String> = replaced.map(|at| staging.planned(*at).new_id.to_string()).collect();
+    let old = db::resources::overlays(connection, staging.record.domain_id, &ids).await?;
     let mut staged = Staged::default();
-    let mut outcome = Outcome::default();
-    for Rewritten { at, mut definition, .. } in batch {
-        let (entry, planned) = (&shared.entries[at], shared.planned(at));
-        let Some(kind) = shared.kind(at) else { continue };
+    for at in places.iter().copied() {
+        let (entry, planned) = (&staging.entries[at], staging.planned(at));
+        let Some(kind) = staging.kind(at) else { continue };
         let existing =
-            shared.planning.facts.resources.get(&planned.new_id).filter(|_| planned.method == Method::Update);
-        let before = definition.clone();
-        let missing = definition::settle(
-            kind,
-            &mut definition,
-            old.get(planned.new_id.as_str()).or(existing.map(|_| &Value::Null)),
-        );
-        outcome.checklist.extend(checklist(kind, planned, missing, existing.is_none() && before != definition));
-        let bytes = crate::domain::json::canonical(&definition);
-        let parts = definition::find(kind, &mut definition)
-            .map_err(|error| JobError::Retry(format!("{} cannot be rewritten: {error}", entry.id)))?;
-        let definition_hash = definition::hash(kind, definition);
-        let attachments = arrived(shared, entry);
-        let hash =
-            content_hash(&entry.type_key, &planned.new_name, &planned.new_directory, &definition_hash, &attachments);
-        outcome.written.insert(at, hash);
+            staging.planning.facts.resources.get(&planned.new_id).filter(|_| planned.method != Method::Create);
+        let mine = existing.and_then(|_| old.get(planned.new_id.as_str()));
+        let (mut own, missing) = entry.own.arriving(mine);
+        if planned.new_id != entry.id {
+            seal_anew(&staging.app, entry, planned, &mut own)?;
+        }
+        if planned.method == Method::Unchanged {
+            let secrets = |own: Option<&Overlay>| own.map_or(0, |own| own.sealed().count());
+            if secrets(Some(&own)) == secrets(mine) {
+                continue;
+            }
+            outcome.filled += 1;
+        }
+        let new = match rewritten.remove(&at) {
+            Some(new) => new,
+            None => as_it_came(staging, at).ok_or_else(JobError::bodies_gone)?,
+        };
+        let paused = existing.is_none() && set_on_create(kind, &new, &mut own);
+        outcome.checklist.extend(checklist(kind, planned, missing, paused));
+        let attachments = arrived(staging, entry);
+        let hash = content_hash(&entry.type_key, &planned.new_name, &planned.new_directory, &new.hash, &attachments);
+        if planned.method != Method::Unchanged {
+            outcome.written.insert(at, hash);
+        }
+        outcome.bodies.insert(new.definition_id);
         staged.add(&StagedResource {
             ordinal: at as i32,
             id: &planned.new_id,
             kind,
             name: &planned.new_name,
             directory: &planned.new_directory,
-            definition: &bytes,
-            definition_hash,
+            owner: staging.owners.of(entry),
+            definition_id: new.definition_id,
+            definition_hash: new.hash,
             content_hash: hash,
-            owner: shared.owners.of(entry),
-            base_revision: existing.map(|existing| existing.revision),
-            children: &parts.children,
-            references: &parts.references,
-            attachments: &parts.attachments,
+            overlay: &own,
+            parts: &new.parts,
+            attachments: &attachments,
+            base: existing.map(|found| Replaced { revision: found.revision, parts_hash: found.parts_hash }),
         });
     }
-    Ok((staged, outcome))
+    Ok(staged.send(connection, 1).await?)
 }
 
-fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, changed: bool) -> Vec<ChecklistEntry> {
+/// A body that is taken as it is: that of the package, or of the target where nothing else changes.
+fn as_it_came(staging: &Staging, at: usize) -> Option<Rewritten> {
+    let entry = &staging.entries[at];
+    let (definition_id, hash) = match staging.planned(at).method {
+        Method::Unchanged => {
+            let existing = staging.planning.facts.resources.get(&staging.planned(at).new_id)?;
+            (existing.definition_id, existing.definition_hash)
+        }
+        _ => (entry.definition_id?, entry.definition_hash),
+    };
+    let parts = Parts {
+        references: entry.references.clone(),
+        children: entry.children.clone(),
+        attachments: entry.attachments.iter().map(|(path, _)| path.clone()).collect(),
+    };
+    Some(Rewritten { definition_id, hash, parts, openings: entry.openings.clone().unwrap_or_default() })
+}
+
+/// Secrets that came along are sealed for their source's ID.
+fn seal_anew(app: &App, entry: &Entry, planned: &Planned, own: &mut Overlay) -> Result<(), JobError> {
+    let retry = |error: crate::secrets::SecretError| JobError::Retry(error.to_string());
+    let theirs = entry.own.places();
+    for (location, own) in &mut own.0 {
+        if let Own::Sealed(sealed) = own
+            && theirs.at(location) == Some(&Own::Sealed(sealed.clone()))
+        {
+            let secret = app.sealer.open_value(entry.id.as_str(), sealed).map_err(retry)?;
+            *sealed = app.sealer.seal_value(planned.new_id.as_str(), &secret).map_err(retry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the values of `[on_create]`; whether one of them was another.
+fn set_on_create(kind: &ResourceType, new: &Rewritten, own: &mut Overlay) -> bool {
+    let mut changed = false;
+    for location in &new.openings {
+        let value = kind.on_create.iter().find(|(slot, _)| overlay::leads_to(slot, location)).map(|(_, value)| value);
+        if let Some(value) = value {
+            changed |= own.places().at(location) != Some(&Own::Value(value.clone()));
+            own.set(location, Own::Value(value.clone()));
+        }
+    }
+    changed
+}
+
+fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, paused: bool) -> Option<ChecklistEntry> {
     let entry = |code: &str, message: String| ChecklistEntry {
         code: code.to_owned(),
         message,
         resource_id: planned.new_id.to_string(),
         done: false,
     };
-    let mut entries = Vec::new();
     if missing {
         let message =
             format!("{} {} needs its secrets: packages never carry them in clear.", kind.label.en, planned.new_name);
-        entries.push(entry(SECRET_MISSING, message));
-    } else if changed && !kind.on_create.is_empty() {
+        return Some(entry(SECRET_MISSING, message));
+    }
+    paused.then(|| {
         let message = format!(
             "{} {} is new here and arrived paused; switch it on when all is ready.",
             kind.label.en, planned.new_name
         );
-        entries.push(entry("arrived_paused", message));
-    }
-    entries
+        entry("arrived_paused", message)
+    })
 }
 
 /// The attachments of an entry as they will be in the target.
-fn arrived(shared: &Shared, entry: &Entry) -> Vec<(String, Option<Hash>)> {
-    let map = &shared.planning.plan.id_map;
-    let there = |path: &str| shared.planning.facts.attachments.get(path).copied();
+fn arrived(staging: &Staging, entry: &Entry) -> Vec<(String, Option<Hash>)> {
+    let map = &staging.planning.plan.id_map;
+    let there = |path: &str| staging.planning.facts.attachments.get(path).copied();
     entry.attachments.iter().map(|(path, bytes)| (map.path(path).to_owned(), bytes.or_else(|| there(path)))).collect()
 }
 
-/// Puts attachment bytes into the store and stages their paths.
-async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Result<(), JobError> {
-    let map = &shared.planning.plan.id_map;
+/// Stages the paths of attachments; their bytes are in the store.
+async fn attachments(staging: &Staging, connection: &mut PgConnection) -> Result<(), JobError> {
+    let map = &staging.planning.plan.id_map;
     let mut paths: BTreeMap<String, Hash> = BTreeMap::new();
-    for at in (0..shared.entries.len()).filter(|at| shared.is_written(*at)) {
-        for (path, bytes) in &shared.entries[at].attachments {
+    for at in (0..staging.entries.len()).filter(|at| staging.is_written(*at)) {
+        for (path, bytes) in &staging.entries[at].attachments {
             paths.extend(bytes.map(|bytes| (map.path(path).to_owned(), bytes)));
         }
     }
     if paths.is_empty() {
         return Ok(());
     }
-    let hashes: Vec<Vec<u8>> = paths.values().map(|hash| hash.0.to_vec()).collect();
-    let stored: HashSet<Hash> = db::attachments::stored(connection, &hashes).await?.into_iter().collect();
-    let lacking: HashSet<Hash> = paths.values().filter(|hash| !stored.contains(hash)).copied().collect();
-    let mut package = open(&shared.app, &shared.record).await?;
-    let mut sizes: HashMap<Hash, u64> = package.attachments().into_iter().collect();
     let wanted: HashSet<Hash> = paths.values().copied().collect();
-    sizes.extend(db::contents::attachments(connection, shared.record.domain_id, &wanted).await?);
-    if wanted.iter().any(|hash| !sizes.contains_key(hash)) {
-        return Err(JobError::fail(
-            "package_incomplete",
-            "The package leaves out attachment bytes that this environment does not have any more.",
-            "Try again: what is missing is sent then.",
-        ));
-    }
-    for hash in lacking {
-        let app = shared.app.clone();
-        let (file, back) = blocking(move || {
-            let file = app.store.scratch_file()?;
-            let mut output = std::io::BufWriter::new(file.reopen().map_err(PackageError::Io)?);
-            package.read::<PackageError>(&attachment_name(&hash), &mut |piece| {
-                Ok(std::io::Write::write_all(&mut output, piece)?)
-            })?;
-            std::io::Write::flush(&mut output).map_err(PackageError::Io)?;
-            Ok((file, package))
-        })
-        .await?;
-        package = back;
-        shared.app.store.put_file(&attachment_key(&hash), file.path()).await?;
+    let mut sizes = db::contents::sizes(connection, &wanted).await?;
+    sizes.extend(db::attachments::staged(connection, staging.record.id).await?);
+    for hash in wanted.iter().filter(|hash| !sizes.contains_key(hash)).copied().collect::<Vec<_>>() {
+        let size = staging.app.store.size(&attachment_key(&hash)).await?.ok_or_else(JobError::bytes_gone)?;
+        sizes.insert(hash, size);
     }
     let new: Vec<(String, Hash, u64)> =
         paths.into_iter().map(|(path, hash)| (path, hash, sizes.get(&hash).copied().unwrap_or_default())).collect();
@@ -338,19 +277,19 @@ async fn attachments(shared: &Arc<Shared>, connection: &mut PgConnection) -> Res
 }
 
 /// Stages what this import leaves behind for the next one.
-async fn bases(shared: &Shared, connection: &mut PgConnection, outcome: &Outcome) -> Result<(), JobError> {
-    let columns = ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry"];
+async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outcome) -> Result<(), JobError> {
+    let columns = ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry", "type_digest"];
     let mut rows = Rows::new("staged_bases", &columns);
-    for (at, entry) in shared.entries.iter().enumerate() {
-        let planned = shared.planned(at);
+    for (at, entry) in staging.entries.iter().enumerate() {
+        let planned = staging.planned(at);
         let result = match planned.method {
             Method::Unchanged => {
-                shared.planning.facts.resources.get(&planned.new_id).map(|existing| existing.content_hash)
+                staging.planning.facts.resources.get(&planned.new_id).map(|existing| existing.content_hash)
             }
             _ => outcome.written.get(&at).copied(),
         };
         let Some(result) = result else { continue };
-        let known = shared.planning.facts.bases.get(&(entry.id.clone(), planned.new_id.clone()));
+        let known = staging.planning.facts.bases.get(&(entry.id.clone(), planned.new_id.clone()));
         let same = known.is_some_and(|base| {
             base.source_hash == entry.content_hash && base.result_hash == result && base.remapping == planned.remapping
         });
@@ -358,9 +297,12 @@ async fn bases(shared: &Shared, connection: &mut PgConnection, outcome: &Outcome
             let row = rows.row().text(entry.id.as_str()).text(planned.new_id.as_str());
             let row = row.bytes(&entry.content_hash.0).bytes(&result.0).text(&planned.remapping);
             // What was changed on its way cannot be read back from the target as it came.
-            let changed = !planned.remapping.is_empty() && !shared.planning.options.change_ids;
-            let kept = changed.then(|| serde_json::to_string(entry)).transpose();
-            row.maybe(kept.map_err(|_| DbError::Corrupt("entry"))?.as_deref());
+            let changed = !planned.remapping.is_empty() && !staging.planning.options.change_ids;
+            let bare = || Entry { definition_id: None, own: Overlay::default(), openings: None, ..entry.clone() };
+            let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
+            let kept = kept.map_err(|_| DbError::Corrupt("entry"))?;
+            let digest = staging.kind(at).filter(|_| changed).map(|kind| kind.digest.0);
+            row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
         }
     }
     Ok(rows.send(connection).await?)

@@ -6,6 +6,8 @@ pub mod writer;
 
 /// Lists every resource.
 pub const INDEX: &str = "index.ndjson";
+/// What belongs to the environment that it comes from.
+pub const VALUES: &str = "values.ndjson";
 /// The table of contents.
 pub const MANIFEST: &str = "manifest.json";
 /// Secrets, for who can open them.
@@ -83,5 +85,19 @@ impl PackageError {
             }
             Self::Io(_) => "Try again; if it happens again, ask the administrator to look at the log.",
         }
+    }
+}
+
+/// The hash of what is left to read.
+fn hash_of(mut bytes: impl std::io::Read) -> std::io::Result<crate::domain::resource::Hash> {
+    use sha2::Digest;
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let read = bytes.read(&mut piece)?;
+        if read == 0 {
+            return Ok(crate::domain::resource::Hash(hasher.finalize().into()));
+        }
+        hasher.update(&piece[..read]);
     }
 }

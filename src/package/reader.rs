@@ -12,7 +12,7 @@ use crate::domain::manifest::{EntryInfo, FORMAT, Manifest, PRODUCT};
 use crate::domain::resource::Hash;
 
 use super::signature::{self, Verify};
-use super::{INDEX, MANIFEST, MAX_SECRETS, PackageError, SECRETS, SIGNATURE, shard_name};
+use super::{INDEX, MANIFEST, MAX_SECRETS, PackageError, SECRETS, SIGNATURE, VALUES, shard_name};
 
 /// What a package may hold; sizes in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -142,6 +142,11 @@ impl Package {
         self.entries.values().filter_map(hash).collect()
     }
 
+    /// It holds secrets, sealed.
+    pub fn has_secrets(&self) -> bool {
+        self.entries.contains_key(SECRETS)
+    }
+
     /// What the package holds of secrets, sealed; none: it has no such entry.
     ///
     /// # Errors
@@ -169,23 +174,49 @@ impl Package {
         Ok(first)
     }
 
-    /// Hands on the lines of all shards in their order, in batches.
+    /// Hands on the lines of what belongs to the environment that it comes from, in batches.
+    ///
+    /// # Errors
+    /// Why the package is refused, or what `each` says.
+    pub fn values<E: From<PackageError>>(&mut self, each: &mut dyn FnMut(Lines) -> Result<(), E>) -> Result<(), E> {
+        if self.entries.contains_key(VALUES) { self.lines(VALUES, &mut 0, each) } else { Ok(()) }
+    }
+
+    /// Hands on the lines of all shards in their order, in batches. A shard of which no place is `wanted` is only
+    /// verified.
     ///
     /// # Errors
     /// Why the package is refused, or what `each` says.
     pub fn resources<E: From<PackageError>>(
         &mut self,
+        wanted: &dyn Fn(std::ops::Range<usize>) -> bool,
         each: &mut dyn FnMut(Lines) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut first = 0;
         for number in 1.. {
             let name = shard_name(number);
-            if self.archive.index_for_name(&name).is_none() {
-                break;
+            let Some(at) = self.archive.index_for_name(&name) else { break };
+            let info = self.entries.get(&name);
+            let known = info.and_then(|info| Some((usize::try_from(info.lines?).ok()?, info.stored_sha256?)));
+            match known {
+                Some((lines, hash)) if !wanted(first..first.saturating_add(lines)) => {
+                    self.verify_stored(&name, at, hash)?;
+                    first = first.saturating_add(lines);
+                }
+                _ => self.lines(&name, &mut first, each)?,
             }
-            self.lines(&name, &mut first, each)?;
         }
         Ok(first)
+    }
+
+    /// Checks the bytes of an entry as they stand in the archive.
+    fn verify_stored(&mut self, name: &str, at: usize, hash: Hash) -> Result<(), PackageError> {
+        let changed = |error: &dyn std::fmt::Display| PackageError::Tampered(format!("{name} is damaged: {error}"));
+        let entry = self.archive.by_index_raw(at).map_err(|error| changed(&error))?;
+        if super::hash_of(entry).map_err(|error| changed(&error))? != hash {
+            return Err(PackageError::Tampered(format!("{name} does not have the hash that its manifest says")));
+        }
+        Ok(())
     }
 
     fn lines<E: From<PackageError>>(
@@ -197,11 +228,15 @@ impl Package {
         let longest = self.limits.max_definition_bytes + LINE_SLACK;
         let mut batch: Vec<u8> = Vec::with_capacity(BATCH_BYTES + 64 * 1024);
         self.read(name, &mut |piece| {
+            let before = batch.len();
             batch.extend_from_slice(piece);
             if batch.len() < BATCH_BYTES {
                 return Ok(());
             }
-            let Some(end) = batch.iter().rposition(|byte| *byte == b'\n') else {
+            // A batch that was full before this piece had no end of a line: one long line is searched once.
+            let searched = if before < BATCH_BYTES { 0 } else { before };
+            let end = batch[searched..].iter().rposition(|byte| *byte == b'\n').map(|at| searched + at);
+            let Some(end) = end else {
                 if batch.len() as u64 > longest {
                     return Err(PackageError::Limit(format!("{name} has a line of more than {longest} bytes")).into());
                 }
@@ -392,7 +427,7 @@ fn checked_name<R: Read>(entry: &zip::read::ZipFile<'_, R>) -> Result<String, Pa
     let digits = |text: &str, radix: u32, length: usize| {
         text.len() == length && text.chars().all(|c| c.is_digit(radix) && !c.is_uppercase())
     };
-    let known = matches!(name.as_str(), INDEX | MANIFEST | SIGNATURE | SECRETS)
+    let known = matches!(name.as_str(), INDEX | VALUES | MANIFEST | SIGNATURE | SECRETS)
         || name
             .strip_prefix("resources/")
             .and_then(|rest| rest.strip_suffix(".ndjson"))

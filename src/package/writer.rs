@@ -1,6 +1,6 @@
 //! Writing a package: the same catalogue and options give the same entries.
 
-use std::io::{Cursor, Read, Seek, Write};
+use std::io::{self, Cursor, Read, Seek, Write};
 
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
@@ -10,7 +10,7 @@ use crate::domain::manifest::{EntryInfo, Manifest};
 use crate::domain::resource::Hash;
 
 use super::signature::{self, Keys};
-use super::{INDEX, MANIFEST, PackageError, SECRETS, SIGNATURE, attachment_name, shard_name};
+use super::{MANIFEST, PackageError, SECRETS, SIGNATURE, attachment_name};
 
 /// About how much JSON goes into one shard, in bytes.
 pub const SHARD_BYTES: usize = 8 * 1024 * 1024;
@@ -34,30 +34,61 @@ fn zip_error(error: zip::result::ZipError) -> PackageError {
     })
 }
 
-/// A shard compressed by itself, so that several can be at once.
+/// Lines compressed by themselves, so that several shards can be at once.
 pub struct Shard {
     archive: Vec<u8>,
     sha256: Hash,
+    stored_sha256: Hash,
     size: u64,
+    lines: u64,
 }
 
 impl Shard {
-    /// Compresses the lines of a shard. CPU-bound.
+    /// Compresses what is written, which may be asked for twice. CPU-bound.
     ///
     /// # Errors
     /// The archive cannot be written.
-    pub fn compress(lines: &[u8]) -> Result<Self, PackageError> {
-        let packed = |method| -> Result<Vec<u8>, PackageError> {
-            let mut writer = ZipWriter::new(Cursor::new(Vec::with_capacity(lines.len() / 4)));
+    pub fn compress(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<Self, PackageError> {
+        let mut archive = Vec::new();
+        let (mut sha256, mut size, mut lines) = (Hash::of(&[]), 0, 0);
+        for method in [CompressionMethod::Deflated, CompressionMethod::Stored] {
+            let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
             writer.start_file("shard", options(method)).map_err(zip_error)?;
-            writer.write_all(lines)?;
-            Ok(writer.finish().map_err(zip_error)?.into_inner())
-        };
-        let mut archive = packed(CompressionMethod::Deflated)?;
-        if lines.len() as u64 > archive.len() as u64 * MAX_RATIO {
-            archive = packed(CompressionMethod::Stored)?;
+            let mut hashed = Hashed { inner: &mut writer, hasher: Sha256::new(), size: 0, lines: 0 };
+            write(&mut hashed)?;
+            (size, lines) = (hashed.size, hashed.lines);
+            sha256 = Hash(hashed.hasher.finalize().into());
+            archive = writer.finish().map_err(zip_error)?.into_inner();
+            if size <= archive.len() as u64 * MAX_RATIO {
+                break;
+            }
         }
-        Ok(Self { archive, sha256: Hash::of(lines), size: lines.len() as u64 })
+        let mut whole = ZipArchive::new(Cursor::new(&archive)).map_err(zip_error)?;
+        let stored_sha256 = super::hash_of(whole.by_index_raw(0).map_err(zip_error)?)?;
+        drop(whole);
+        Ok(Self { archive, sha256, stored_sha256, size, lines })
+    }
+}
+
+/// Hashes what passes.
+struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    size: u64,
+    lines: u64,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        self.lines += bytes[..written].iter().filter(|byte| **byte == b'\n').count() as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -65,40 +96,24 @@ impl Shard {
 pub struct Writer<W: Write + Seek> {
     zip: ZipWriter<W>,
     entries: Vec<EntryInfo>,
-    shards: usize,
 }
 
 impl<W: Write + Seek> Writer<W> {
-    /// Begins with the index, line by line.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn begin<E: From<PackageError>>(file: W, index: impl Iterator<Item = Result<Vec<u8>, E>>) -> Result<Self, E> {
-        let mut writer = Self { zip: ZipWriter::new(file), entries: Vec::new(), shards: 0 };
-        writer.zip.start_file(INDEX, options(CompressionMethod::Deflated)).map_err(zip_error)?;
-        let (mut hasher, mut size) = (Sha256::new(), 0);
-        for line in index {
-            let mut line = line?;
-            line.push(b'\n');
-            hasher.update(&line);
-            size += line.len() as u64;
-            writer.zip.write_all(&line).map_err(PackageError::Io)?;
-        }
-        writer.entries.push(EntryInfo { path: INDEX.to_owned(), size, sha256: Hash(hasher.finalize().into()) });
-        Ok(writer)
+    /// An empty package.
+    pub fn new(file: W) -> Self {
+        Self { zip: ZipWriter::new(file), entries: Vec::new() }
     }
 
-    /// Adds the next shard.
+    /// Adds the index, or the next shard.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn shard(&mut self, shard: &Shard) -> Result<(), PackageError> {
-        self.shards += 1;
-        let path = shard_name(self.shards);
+    pub fn shard(&mut self, path: String, shard: &Shard) -> Result<(), PackageError> {
         let mut archive = ZipArchive::new(Cursor::new(&shard.archive)).map_err(zip_error)?;
         let entry = archive.by_index_raw(0).map_err(zip_error)?;
         self.zip.raw_copy_file_rename(entry, path.as_str()).map_err(zip_error)?;
-        self.entries.push(EntryInfo { path, size: shard.size, sha256: shard.sha256 });
+        let (stored_sha256, lines) = (Some(shard.stored_sha256), Some(shard.lines));
+        self.entries.push(EntryInfo { path, size: shard.size, sha256: shard.sha256, stored_sha256, lines });
         Ok(())
     }
 
@@ -123,7 +138,7 @@ impl<W: Write + Seek> Writer<W> {
         if Hash(hasher.finalize().into()) != *hash {
             return Err(std::io::Error::other("stored attachment bytes do not have their hash").into());
         }
-        self.entries.push(EntryInfo { path, size, sha256: *hash });
+        self.entries.push(EntryInfo { path, size, sha256: *hash, stored_sha256: None, lines: None });
         Ok(())
     }
 
@@ -135,7 +150,7 @@ impl<W: Write + Seek> Writer<W> {
         self.zip.start_file(SECRETS, options(CompressionMethod::Stored)).map_err(zip_error)?;
         self.zip.write_all(sealed)?;
         let (size, sha256) = (sealed.len() as u64, Hash::of(sealed));
-        self.entries.push(EntryInfo { path: SECRETS.to_owned(), size, sha256 });
+        self.entries.push(EntryInfo { path: SECRETS.to_owned(), size, sha256, stored_sha256: None, lines: None });
         Ok(())
     }
 

@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 use crate::app::App;
 use crate::db::records::Record;
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::carried::{CarriedLine, Location};
+use crate::domain::carried::CarriedLine;
 use crate::domain::manifest::FORMAT;
+use crate::domain::overlay::{self, Location, Overlay, Own};
 use crate::domain::resource::ResourceId;
+use crate::domain::resource_type::ResourceType;
 use crate::package::reader::Package;
 use crate::package::{PackageError, SECRETS};
 use crate::secrets::SecretError;
@@ -111,9 +113,19 @@ impl Carried {
         Ok(Self(carried))
     }
 
-    /// The secrets of a resource of the package.
-    pub fn of(&self, id: &ResourceId) -> &[(Location, SecretString)] {
-        self.0.get(id).map_or(&[], Vec::as_slice)
+    /// Puts the secrets of a resource of the package among what it has of its own, sealed for its ID there.
+    ///
+    /// # Errors
+    /// No random bytes.
+    pub fn put(&self, app: &App, kind: &ResourceType, id: &ResourceId, own: &mut Overlay) -> Result<(), SecretError> {
+        for (location, secret) in self.0.get(id).into_iter().flatten() {
+            // The first of a place counts.
+            let taken = matches!(own.places().at(location), Some(Own::Sealed(_)));
+            if !taken && kind.secrets.iter().any(|slot| overlay::leads_to(slot, location)) {
+                own.set(location, Own::Sealed(app.sealer.seal_value(id.as_str(), secret.expose_secret())?));
+            }
+        }
+        Ok(())
     }
 
     /// There are none.
@@ -155,22 +167,26 @@ pub async fn passphrase(
     Ok(Some(SecretString::from(text)))
 }
 
-/// What the package of a record carries; `known`: the package lists the resource.
+/// What the package of a record carries, and the package again; `known`: the package lists the resource.
 ///
 /// # Errors
-/// [`CarriedError`], or the record's package is not there.
-pub async fn of_record(
+/// [`CarriedError`].
+pub async fn read(
     app: &Arc<App>,
     connection: &mut PgConnection,
     record: &Record,
+    mut package: Package,
     known: impl Fn(&ResourceId) -> bool + Send + 'static,
-) -> Result<Carried, super::PlanningError> {
+) -> Result<(Package, Carried), super::PlanningError> {
+    if !package.has_secrets() {
+        return Ok((package, Carried::default()));
+    }
     let passphrase = passphrase(app, connection, record.id).await?;
-    let (app, record) = (app.clone(), record.clone());
+    let app = app.clone();
     let read = tokio::task::spawn_blocking(move || {
-        let mut package = super::open_package(&app, &record)?;
         let opened = open(&app, &mut package, passphrase.as_ref().map(SecretString::expose_secret))?;
-        Ok(opened.map(|opened| Carried::read(&opened, &known)).transpose()?.unwrap_or_default())
+        let carried = opened.map(|opened| Carried::read(&opened, &known)).transpose()?.unwrap_or_default();
+        Ok((package, carried))
     });
     read.await.map_err(|_| super::PlanningError::Stopped)?
 }

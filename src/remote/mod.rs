@@ -89,8 +89,7 @@ impl Remote {
 
     async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, RemoteError> {
         let (_, bytes) = self.answer(request).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
+        read(&bytes)
     }
 
     async fn send<B: Serialize, T: DeserializeOwned>(
@@ -168,6 +167,17 @@ impl Remote {
     /// As [`Remote::environment`]; also when nothing of it moves for a while.
     pub async fn send_piece(&self, id: &str, at: u64, piece: Bytes) -> Result<u64, RemoteError> {
         let checksum = format!("sha256 {}", BASE64.encode(Sha256::digest(&piece)));
+        let request = self
+            .request(Method::PATCH, &format!("/api/v1/uploads/{id}"))
+            .header("tus-resumable", "1.0.0")
+            .header("content-type", "application/offset+octet-stream")
+            .header("upload-offset", at)
+            .header("upload-checksum", checksum);
+        offset(&self.answer_to(request, piece).await?.0)
+    }
+
+    /// Sends a request with a body of a piece at most; gives it up when nothing of it moves for a while.
+    async fn answer_to(&self, request: RequestBuilder, piece: Bytes) -> Result<(Response, Vec<u8>), RemoteError> {
         let length = piece.len();
         let moved = Arc::new(AtomicU64::new(0));
         let told = moved.clone();
@@ -175,14 +185,8 @@ impl Remote {
             told.fetch_add(1, Ordering::Relaxed);
             Ok::<_, std::io::Error>(piece.slice(from..length.min(from + MOUTHFUL)))
         });
-        let request = self
-            .request(Method::PATCH, &format!("/api/v1/uploads/{id}"))
-            .header("tus-resumable", "1.0.0")
-            .header("content-type", "application/offset+octet-stream")
-            .header("content-length", length)
-            .header("upload-offset", at)
-            .header("upload-checksum", checksum)
-            .body(Body::wrap_stream(futures_util::stream::iter(mouthfuls)));
+        let request =
+            request.header("content-length", length).body(Body::wrap_stream(futures_util::stream::iter(mouthfuls)));
         // There is no time-out for writing: a target that stops reading would hold the connection for ever.
         let stalled = async {
             let mut seen = 0;
@@ -196,7 +200,7 @@ impl Remote {
             }
         };
         tokio::select! {
-            answer = self.answer(request) => offset(&answer?.0),
+            answer = self.answer(request) => answer,
             error = stalled => Err(error),
         }
     }
@@ -215,6 +219,17 @@ impl Remote {
         self.json(request).await.map_err(RemoteError::once_more)
     }
 
+    /// Makes an import of a package of a piece at most; the same key makes one.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`]; also when nothing of it moves for a while.
+    pub async fn import_package(&self, package: Bytes, key: &str) -> Result<Record, RemoteError> {
+        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE * 10);
+        let request = request.header("idempotency-key", key).header("content-type", "application/zip");
+        let (_, bytes) = self.answer_to(request, package).await.map_err(RemoteError::once_more)?;
+        read(&bytes)
+    }
+
     /// Gives an import another package, which holds what the first one left out.
     ///
     /// # Errors
@@ -231,6 +246,14 @@ impl Remote {
     /// As [`Remote::environment`].
     pub async fn record(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.get(&format!("/api/v1/records/{id}")).await
+    }
+
+    /// A record there, once it is neither queued nor running, or after so long; some targets do not wait.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn record_settled(&self, id: Uuid, most: Duration) -> Result<Record, RemoteError> {
+        self.get(&format!("/api/v1/records/{id}?wait_seconds={}", most.as_secs())).await
     }
 
     /// A page of a record's items there.
@@ -281,6 +304,10 @@ impl Remote {
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE)).await
     }
+}
+
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, RemoteError> {
+    serde_json::from_slice(answer).map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
 }
 
 fn offset(response: &Response) -> Result<u64, RemoteError> {

@@ -1,8 +1,7 @@
 //! From one secret key to another.
 
-use serde_json::Value;
-
-use crate::domain::definition::SEALED;
+use crate::domain::import_plan::Entry;
+use crate::domain::overlay::{Overlay, Own};
 
 use super::{Sealer, SecretError};
 
@@ -17,7 +16,7 @@ pub struct Rotation {
     pub new: Sealer,
 }
 
-/// What was done to a definition.
+/// What was done to the secrets of a resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Done {
     /// Values that are sealed with the new key now.
@@ -35,28 +34,38 @@ impl Rotation {
         self.new.seal(place, &self.old.open(place, sealed)?)
     }
 
-    /// Seals again whatever rests sealed in the definition of a resource, also where its type no longer says
-    /// that it is a secret; value IDs stay.
+    /// Seals again what a version of a resource has sealed, in the text that is kept; value IDs stay.
     ///
     /// # Errors
-    /// No random bytes.
-    pub fn definition(&self, resource_id: &str, definition: &mut Value) -> Result<Done, SecretError> {
-        let mut done = Done::default();
-        self.walk(resource_id, definition, &mut done)?;
+    /// No random bytes, or the text is none.
+    pub fn version(&self, resource_id: &str, text: &mut String) -> Result<Done, SecretError> {
+        let mut overlay: Overlay = serde_json::from_str(text).map_err(|_| SecretError::WrongKey)?;
+        let done = self.overlay(resource_id, &mut overlay)?;
+        *text = serde_json::to_string(&overlay).map_err(|_| SecretError::WrongKey)?;
         Ok(done)
     }
 
-    fn walk(&self, resource_id: &str, value: &mut Value, done: &mut Done) -> Result<(), SecretError> {
-        match value {
-            Value::Array(items) => items.iter_mut().try_for_each(|item| self.walk(resource_id, item, done)),
-            Value::Object(map) => {
-                if let (1, Some(Value::String(sealed))) = (map.len(), map.get_mut(SEALED)) {
-                    return self.value(resource_id, sealed, done);
-                }
-                map.values_mut().try_for_each(|item| self.walk(resource_id, item, done))
-            }
-            _ => Ok(()),
+    /// The same for what came along with an import that has not ended.
+    ///
+    /// # Errors
+    /// No random bytes, or the text is none.
+    pub fn entries(&self, text: &mut String) -> Result<(), SecretError> {
+        let mut entries: Vec<Entry> = serde_json::from_str(text).map_err(|_| SecretError::WrongKey)?;
+        for entry in &mut entries {
+            self.overlay(entry.id.as_str(), &mut entry.own)?;
         }
+        *text = serde_json::to_string(&entries).map_err(|_| SecretError::WrongKey)?;
+        Ok(())
+    }
+
+    fn overlay(&self, resource_id: &str, overlay: &mut Overlay) -> Result<Done, SecretError> {
+        let mut done = Done::default();
+        for (_, own) in &mut overlay.0 {
+            if let Own::Sealed(sealed) = own {
+                self.value(resource_id, sealed, &mut done)?;
+            }
+        }
+        Ok(done)
     }
 
     fn value(&self, resource_id: &str, sealed: &mut String, done: &mut Done) -> Result<(), SecretError> {

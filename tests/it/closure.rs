@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ferry::domain::overlay::Overlay;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::gate::Gate;
 use crate::support::package::{entries, lines, names, sha256};
+use crate::support::process::Process;
 use crate::support::retail::load_retail;
 use crate::support::{Environment, User};
 
@@ -226,6 +229,36 @@ async fn what_is_missing_is_listed_and_stops_no_export() {
 }
 
 #[tokio::test]
+async fn what_was_named_and_is_deleted_before_the_export_runs_fails_it() {
+    let test = Process::start("test").await;
+    let user = test.admin();
+    for (request, status) in [
+        (json!({"name": "x", "resource_ids": ["lost", "kept"]}), "failed"),
+        (json!({"name": "x", "selection": {"all": true}}), "succeeded"),
+    ] {
+        for id in ["lost", "kept"] {
+            user.resource(id, "dataset", id, "/", json!({})).await;
+        }
+        let mut gate = Gate::shut(&test.database, "records").await;
+        let deletion = async {
+            gate.reached().await;
+            user.delete("/api/v1/resources/lost").await.is(204);
+            gate.open().await;
+        };
+        let (accepted, ()) = tokio::join!(user.post("/api/v1/exports", request), deletion);
+        let record = user.ended(accepted.is(202)["id"].as_str().unwrap()).await;
+        assert_eq!(record["status"], status, "{record}");
+        match status {
+            "failed" => assert_eq!(record["error"]["code"], "not_found"),
+            _ => assert_eq!(
+                (&record["warnings"][0]["code"], &record["warnings"][0]["resource_id"]),
+                (&json!("root_gone"), &json!("lost"))
+            ),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_package_holds_what_its_format_says() {
     let test = Environment::start("test").await;
     let user = test.admin();
@@ -275,13 +308,23 @@ async fn a_package_holds_what_its_format_says() {
     let place: HashMap<&str, usize> =
         index.iter().enumerate().map(|(at, line)| (line["id"].as_str().unwrap(), at)).collect();
     let catalogue = user.catalogue().await;
+    // What belongs to the environment stands by itself.
+    let own: HashMap<String, Overlay> = lines(&parts["values.ndjson"])
+        .into_iter()
+        .map(|line| (line["id"].as_str().unwrap().to_owned(), serde_json::from_value(line["values"].clone()).unwrap()))
+        .collect();
+    assert!(shard.iter().all(|line| line["definition"].get("host").is_none()));
     for (line, written) in index.iter().zip(&shard) {
         let id = line["id"].as_str().unwrap();
         let resource = catalogue.iter().find(|resource| resource["id"] == id).unwrap();
         for key in ["id", "type", "name", "directory"] {
             assert_eq!((&line[key], &written[key]), (&resource[key], &resource[key]), "{id}");
         }
-        assert_eq!((&written["definition"], &written["owner"]), (&resource["definition"], &resource["owner"]), "{id}");
+        let mut definition = written["definition"].clone();
+        if let Some(own) = own.get(id) {
+            own.show(&mut definition);
+        }
+        assert_eq!((&definition, &written["owner"]), (&resource["definition"], &resource["owner"]), "{id}");
         assert_eq!(resource["content_hash"], format!("sha256:{}", line["content_hash"].as_str().unwrap()), "{id}");
         assert_eq!(line["reason"], "selected");
         let references: Vec<Value> = resource["references"]

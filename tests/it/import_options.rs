@@ -17,13 +17,12 @@ fn new_id<'a>(run: &'a Run, id: &str) -> &'a str {
     run.item(id)["new_id"].as_str().unwrap()
 }
 
-/// The text of a stored definition, secrets sealed: no route shows it.
+/// What a resource has of its own, secrets sealed, by its last key: no route shows it.
 async fn stored(pair: &Pair, id: &str) -> Value {
-    let text: String = sqlx::query_scalar("select definition::text from resources where id = $1")
-        .bind(id)
-        .fetch_one(&mut pair.production.sql().await)
-        .await
-        .unwrap();
+    let overlay = "select coalesce(jsonb_object_agg(own -> 0 -> -1 ->> 'key', own -> 1), '{}')::text from resources r
+        join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision,
+        jsonb_array_elements(v.overlay::jsonb) own where r.id = $1";
+    let text: String = sqlx::query_scalar(overlay).bind(id).fetch_one(&mut pair.production.sql().await).await.unwrap();
     serde_json::from_str(&text).unwrap()
 }
 

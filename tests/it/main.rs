@@ -27,5 +27,6 @@ mod support;
 mod thin;
 mod tls;
 mod trust;
+mod type_changes;
 mod types;
 mod uploads;

@@ -270,26 +270,59 @@ async fn attachment_bytes_that_moved_in_the_target_after_they_were_left_out_are_
 async fn whole_contents_are_sent_once_however_often_that_is_interrupted() {
     let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());
-    migrate(&from, &target, json!({})).await;
+    let card = json!({"dataset_id": "source", "chart": "bar"});
+    from.resource("source", "dataset", "Source", "/", json!({})).await;
+    from.resource("mapped", "card", "Mapped", "/", card).await;
+    to.resource("own", "dataset", "Own", "/", json!({})).await;
+    let map = json!({"source": {"action": "map", "target_id": "own"}});
+    migrate(&from, &target, json!({"resolutions": map})).await;
     let proxy = Proxy::before(production.server.address).await;
     let cut = from.target("cut", &proxy.url(), &to.token).await;
-    let body = json!({"target_id": cut, "selection": {"all": true}, "confirm": true});
+    let body = json!({"target_id": cut, "selection": {"all": true}, "confirm": true, "resolutions": map});
     let record = from.post("/api/v1/migrations", body).await.is(202);
     let id = record["id"].as_str().unwrap();
     from.wait(id, |status| status == "awaiting_confirmation").await;
-    to.put(
-        "/api/v1/resources/gp_region",
-        json!({"type": "global_parameter", "name": "Moved", "directory": "/", "definition": {}}),
-    )
-    .await
-    .is(200);
+    // What it became there cannot be turned back into what it was here.
+    to.resource("mapped", "card", "Moved", "/", json!({"dataset_id": "own"})).await;
     // The answer to the package that replaces the thin one is lost: the request comes again.
     proxy.once(Fault::LoseAnswer("PUT /api/v1/imports/"));
     from.post(&format!("/api/v1/migrations/{id}/confirm"), json!({})).await.is(202);
     let record = from.ended(id).await;
     assert_eq!((&record["status"], proxy.done()), (&json!("succeeded"), 1), "{record}");
-    let (here, there) = catalogues(&from, &to).await;
-    assert_eq!(here, there);
+    let arrived = to.get("/api/v1/resources/mapped").await.is(200);
+    assert_eq!((&arrived["name"], &arrived["definition"]["dataset_id"]), (&json!("Mapped"), &json!("own")));
+    test.end().await;
+    production.end().await;
+}
+
+#[tokio::test]
+async fn what_a_target_edited_after_the_plan_is_taken_from_its_earlier_versions() {
+    let (test, production, target) = retail_pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    migrate(&from, &target, json!({})).await;
+    let package = from.export_all().await;
+    for (id, thin) in [("gp_region", true), ("gp_region", false)] {
+        let (record, waits) = match thin {
+            true => {
+                let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true});
+                (from.post("/api/v1/migrations", body).await.is(202), &from)
+            }
+            false => (to.post_package(&package).await.is(202), &to),
+        };
+        let record = record["id"].as_str().unwrap();
+        waits.wait(record, |status| status == "awaiting_confirmation").await;
+        let edited =
+            json!({"type": "global_parameter", "name": "Moved", "directory": "/", "definition": {"data_type": "text"}});
+        to.put(&format!("/api/v1/resources/{id}"), edited).await.is(200);
+        match thin {
+            true => from.post(&format!("/api/v1/migrations/{record}/confirm"), json!({})).await.is(202),
+            false => to.post(&format!("/api/v1/imports/{record}/execute"), json!({})).await.is(202),
+        };
+        let ended = waits.ended(record).await;
+        assert_eq!(json!([ended["status"], ended["counts"]["update"]]), json!(["succeeded", 1]), "{ended}");
+        let (here, there) = catalogues(&from, &to).await;
+        assert_eq!(here, there);
+    }
     test.end().await;
     production.end().await;
 }

@@ -10,7 +10,7 @@ use crate::support::package::{entries, lines};
 use crate::support::{ADMIN, Environment, User};
 
 /// A type with every kind of place in which a reference may stand.
-const REPORT: &str = r#"
+pub const REPORT: &str = r#"
 key = "report"
 label = { en = "Report", zh = "报告", plural_en = "Reports" }
 order = 200
@@ -64,7 +64,7 @@ path = "$.files[*].path"
 paths = ["$.login.key"]
 
 [environment_specific]
-paths = ["$.url"]
+paths = ["$.url", "$.live"]
 
 [on_create]
 "$.live" = false
@@ -74,7 +74,7 @@ type = "object"
 required = ["title"]
 "#;
 
-fn report() -> Value {
+pub fn report() -> Value {
     json!({
         "title": "T", "url": "http://test", "live": true, "login": {"key": "canary-4711"}, "files": [{"path": "/f/a.txt"}],
         "sources": {"ds1": {"alias": "x"}, "rp0": null},
@@ -83,11 +83,11 @@ fn report() -> Value {
     })
 }
 
-async fn with_types(name: &str, folder: &Path) -> Environment {
+pub async fn with_types(name: &str, folder: &Path) -> Environment {
     Environment::configured(name, &format!("server.resource_types_dir = {}", json!(folder))).await
 }
 
-async fn fill(user: &User) {
+pub async fn fill(user: &User) {
     for id in ["ds1", "ds2"] {
         user.resource(id, "dataset", id, "/", json!({})).await;
     }
@@ -195,7 +195,8 @@ async fn a_wrong_type_file_stops_the_start_and_is_named() {
         (&change("encoding = \"json\"\n", ""), "reference.encoding", "$.position_json"),
         (&change("\"$.login.key\"", "\"$..key\""), "secrets.paths", "$..key"),
         (&change("\"$.url\"", "\"$.url[0]\""), "environment_specific.paths", "$.url[0]"),
-        (&change("\"$.live\"", "\"live\""), "on_create", "live"),
+        (&change("\"$.live\" =", "\"live\" ="), "on_create", "live"),
+        (&change("\"$.live\"]", "\"$.dead\"]"), "on_create", "$.live"),
         (&change("$.widgets[*].id", "$.widgets[*"), "child.path", "$.widgets[*"),
         (&change("$.files[*].path", "files"), "attachment.path", "files"),
         (&change("type = \"object\"", "type = \"objekt\""), "schema", ""),
@@ -223,7 +224,7 @@ async fn a_wrong_type_file_stops_the_start_and_is_named() {
 }
 
 /// Stops a server and starts it again on its database and files.
-async fn restarted(environment: Environment, types: &Path) -> Environment {
+pub async fn restarted(environment: Environment, types: &Path) -> Environment {
     let Environment { server, database, files } = environment;
     server.stop().await;
     let config = format!(
@@ -257,7 +258,7 @@ async fn a_changed_type_file_derives_everything_anew_at_the_next_start() {
     assert_ne!(after["content_hash"], before["content_hash"], "url and key count no longer");
     assert_eq!(after["definition"]["login"]["key"], json!({"$secret": "set"}));
     let mut connection = test.sql().await;
-    let rests: String = sqlx::query_scalar("select definition::text from resources where id = 'rp'")
+    let rests: String = sqlx::query_scalar("select string_agg(d::text, ' ') || (select string_agg(v::text, ' ') from resource_versions v) from definitions d")
         .fetch_one(&mut connection)
         .await
         .unwrap();
@@ -314,7 +315,7 @@ async fn secrets_go_in_and_never_come_out() {
     assert!(!refused.problem(422, "resource_invalid").to_string().contains("canary"));
 
     let mut connection = test.sql().await;
-    for table in ["resources", "resource_history", "records"] {
+    for table in ["resources", "definitions", "resource_versions", "records"] {
         let query = format!("select coalesce(string_agg(t::text, ' '), '') from {table} t");
         let rests: String = sqlx::query_scalar(&query).fetch_one(&mut connection).await.unwrap();
         assert!(!rests.contains("canary"), "{table}");

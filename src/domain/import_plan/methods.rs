@@ -39,7 +39,7 @@ impl Work<'_> {
         let existing = self.facts.resources.get(&entry.id);
         match existing {
             None if self.facts.tombstones.contains(&entry.id) && !restore => {
-                self.fail(at, failure::deleted_in_target(&kind.label.en));
+                self.fail(at, failure::deleted_in_target(&kind));
             }
             None => {}
             Some(other) if !other.here => self.fail(at, failure::exists_in_other_domain(&kind.label.en)),

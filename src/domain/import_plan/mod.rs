@@ -18,6 +18,7 @@ use super::failure::{Failure, Warning};
 use super::id_map::IdMap;
 use super::manifest::SharedPart;
 use super::outcome::Method;
+use super::overlay::{Location, Overlay};
 use super::resource::{Hash, ResourceId};
 use super::type_file::Types;
 
@@ -52,32 +53,36 @@ pub struct Entry {
     /// Where its contents are.
     #[serde(default, skip_serializing_if = "Contents::are_sent")]
     pub contents: Contents,
+    /// Its body in this database: staged, or that of a resource of the domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition_id: Option<i64>,
+    /// What belongs to the environment that it comes from. Secrets that came along are sealed for its source ID.
+    #[serde(default, skip_serializing_if = "Overlay::is_empty")]
+    pub own: Overlay,
+    /// Where values of `[on_create]` can be set; none: its body has to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openings: Option<Vec<Location>>,
 }
 
 /// Where the contents of an entry are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contents {
-    /// In the package.
+    /// Here: its body is among the definitions, its attachments' bytes in the store.
     #[default]
     Sent,
-    /// In the package, but for attachment bytes that were left out and are not here any more.
+    /// Here, but for attachment bytes that were left out and are not here any more.
     Partial,
-    /// Left out, as the target has them: the entry was read from there.
+    /// Left out, as what an earlier import made of them stands: the entry is that import's, its body is not here.
     Left,
     /// Left out, and the target does not have them; the entry holds what the index says.
     Lacking,
 }
 
 impl Contents {
-    /// All of them are in the package, or here.
+    /// All of them are here.
     pub fn are_sent(&self) -> bool {
         *self == Self::Sent
-    }
-
-    /// The definition is in the package.
-    pub fn are_in_package(&self) -> bool {
-        matches!(self, Self::Sent | Self::Partial)
     }
 }
 
@@ -96,6 +101,12 @@ pub struct Existing {
     pub content_hash: Hash,
     /// Counts up with each change.
     pub revision: i64,
+    /// Of its references, children and attachment paths.
+    pub parts_hash: Hash,
+    /// Of its body.
+    pub definition_hash: Hash,
+    /// Its body.
+    pub definition_id: i64,
 }
 
 /// What the last import of a resource left behind.

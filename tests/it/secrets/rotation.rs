@@ -32,7 +32,7 @@ fn rotate(process: &Process, new: &str) -> (bool, String) {
 async fn rests(process: &Process) -> String {
     let mut connection = process.sql().await;
     let mut all = String::new();
-    for table in ["environment", "resources", "resource_history", "targets", "records", "idempotency_keys"] {
+    for table in ["environment", "resources", "resource_versions", "targets", "records", "idempotency_keys"] {
         let query = format!("select coalesce(string_agg(t::text, ' ' order by t::text), '') from {table} t");
         let rows: String = sqlx::query_scalar(&query).fetch_one(&mut connection).await.unwrap();
         all.push_str(&rows);
@@ -117,7 +117,8 @@ async fn everything_that_rests_sealed_goes_over_to_another_key() {
     let sealer = ferry::secrets::Sealer::from_base64(&key(2)).unwrap();
     let mut connection = test.sql().await;
     let old: String = sqlx::query_scalar(
-        "select definition #>> '{password,$sealed}' from resource_history where resource_id = 'acc'",
+        "select own -> 1 ->> 'sealed' from resource_versions v, jsonb_array_elements(v.overlay::jsonb) own
+         where resource_id = 'acc' and revision = 1 and own -> 0 -> 0 ->> 'key' = 'password'",
     )
     .fetch_one(&mut connection)
     .await

@@ -1,0 +1,98 @@
+//! The one way of a definition into the catalogue, whoever brings it: checked, its parts found, taken apart into
+//! its body, which is content alone, and what belongs to this environment.
+
+use serde_json::Value;
+
+use super::definition::{self, Invalid, Parts};
+use super::json;
+use super::overlay::{self, Location, Overlay, Own, Taken};
+use super::resource::Hash;
+use super::resource_type::ResourceType;
+
+/// A definition, taken apart.
+pub struct Content {
+    /// Canonical JSON text.
+    pub body: Vec<u8>,
+    /// Of the body.
+    pub hash: Hash,
+    /// References, children and attachments.
+    pub parts: Parts,
+    /// What belongs to the environment alone, as it stood.
+    pub taken: Vec<Taken>,
+    /// Where a value of `[on_create]` can be set.
+    pub openings: Vec<Location>,
+}
+
+impl Content {
+    /// Takes a definition apart that fits its type.
+    ///
+    /// # Errors
+    /// What is wrong with it; secrets are never quoted.
+    pub fn parse(kind: &ResourceType, mut definition: Value) -> Result<Self, Invalid> {
+        definition::check(kind, &mut definition)?;
+        let (content, invalid) = Self::of(kind, definition);
+        invalid.map_or(Ok(content), Err)
+    }
+
+    /// Takes a definition apart, whether it fits its type or not: a reference or a path that cannot be one leaves it
+    /// without parts. Parts are those of the body: what belongs to an environment alone refers to nothing.
+    pub fn of(kind: &ResourceType, mut definition: Value) -> (Self, Option<Invalid>) {
+        let openings = Self::openings(kind, &definition);
+        let taken = overlay::take(kind, &mut definition);
+        let body = json::canonical(&definition);
+        let (parts, invalid) = match definition::find(kind, &mut definition) {
+            Ok(parts) => (parts, None),
+            Err(invalid) => (Parts::default(), Some(invalid)),
+        };
+        (Self { hash: Hash::of(&body), body, parts, taken, openings }, invalid)
+    }
+
+    /// Where a value of `[on_create]` can be set in a definition.
+    pub fn openings(kind: &ResourceType, definition: &Value) -> Vec<Location> {
+        kind.on_create.iter().flat_map(|(slot, _)| overlay::openings(slot, definition)).collect()
+    }
+}
+
+/// What a user writes: strings in the place of secrets are sealed, markers keep what is there.
+///
+/// # Errors
+/// A secret that is neither.
+pub fn written(taken: Vec<Taken>, old: &Overlay, seal: &mut dyn FnMut(&str) -> String) -> Result<Overlay, Invalid> {
+    let places = old.places();
+    let own = taken.into_iter().map(|Taken { location, secret, value }| {
+        let own = match value {
+            None => Own::Empty,
+            Some(value) if !secret => Own::Value(value),
+            Some(Value::String(secret)) => Own::Sealed(seal(&secret)),
+            Some(Value::Null) => Own::Missing,
+            Some(value) if overlay::is_marker(&value) => match places.at(&location) {
+                Some(Own::Sealed(sealed)) => Own::Sealed(sealed.clone()),
+                _ => Own::Missing,
+            },
+            Some(_) => return Err(Invalid::Secret(pointer(&location))),
+        };
+        Ok((location, own))
+    });
+    own.collect::<Result<_, _>>().map(Overlay)
+}
+
+/// What another environment says: of secrets only whether they are set. Clear text in the place of one is dropped.
+pub fn foreign(taken: Vec<Taken>) -> Overlay {
+    let own = taken.into_iter().map(|Taken { location, secret, value }| {
+        let own = match value {
+            None => Own::Empty,
+            Some(value) if !secret => Own::Value(value),
+            Some(value) if value.is_null() || value == overlay::marker(false) => Own::Missing,
+            Some(_) => Own::Set,
+        };
+        (location, own)
+    });
+    Overlay(own.collect())
+}
+
+fn pointer(location: &Location) -> String {
+    location.iter().fold(String::new(), |text, step| match step {
+        overlay::Step::Key(key) => format!("{text}/{key}"),
+        overlay::Step::Element(index, _) => format!("{text}/{index}"),
+    })
+}
