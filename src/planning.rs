@@ -1,7 +1,6 @@
 //! From a parsed package to a saved plan: the one way that parse, preview and execution share.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::TryStreamExt;
 use serde_json::Value;
@@ -12,8 +11,9 @@ use crate::app::App;
 use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Change, Record};
 use crate::db::{self, DbError, PgConnection};
+use crate::domain::definition::{self, Reference};
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::id_map::IdMap;
+use crate::domain::id_map::{IdMap, Unwritable};
 use crate::domain::import_plan::{self, Entry, Facts, Fresh, Options, Plan, Planned, Resolution};
 use crate::domain::json;
 use crate::domain::manifest::Manifest;
@@ -142,7 +142,7 @@ pub struct Planning {
     /// What the import would do.
     pub plan: Plan,
     /// Hashes of definitions as the plan's mapping rewrites them.
-    rewritten: HashMap<ResourceId, Hash>,
+    rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
     /// Items of an earlier try that are done: they stay as they are.
     settled: HashMap<ResourceId, Item>,
 }
@@ -162,7 +162,7 @@ impl Planning {
         entries: &[Entry],
         before: Option<&Planning>,
     ) -> Result<Self, PlanningError> {
-        let mut options = options(request).map_err(|_| PlanningError::Missing("valid options"))?;
+        let mut options = options(request).map_err(|_| DbError::Corrupt("records.options"))?;
         let source = &manifest.environment.id;
         let mut settled = settled(connection, record, &mut options).await?;
         let mut facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
@@ -179,7 +179,7 @@ impl Planning {
         let mut plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         // A clash may choose names that the options alone did not, and so rewrite more definitions.
         for _ in 0..3 {
-            if options.change_ids || plan.id_map == id_map {
+            if plan.id_map == id_map {
                 break;
             }
             id_map = plan.id_map;
@@ -209,6 +209,8 @@ impl Planning {
     fn item(&self, entry: &Entry, planned: &Planned, status: Status) -> Item {
         let arrives = !matches!(planned.method, Method::Skip | Method::Blocked);
         let selected = !matches!(planned.method, Method::Skip | Method::Map);
+        let existing = self.facts.resources.get(&planned.new_id).map(|found| found.content_hash);
+        let as_sent = planned.method == Method::Unchanged && existing == Some(entry.hash_below(&planned.new_directory));
         Item {
             resource_id: entry.id.to_string(),
             kind: entry.type_key.clone(),
@@ -224,7 +226,9 @@ impl Planning {
             errors: planned.errors.clone(),
             warnings: planned.warnings.clone(),
             drifted: planned.drifted,
-            target_content_hash: self.facts.resources.get(&planned.new_id).map(|found| found.content_hash.to_string()),
+            target_content_hash: existing.map(|hash| hash.to_string()),
+            as_sent,
+            arrives: None,
         }
     }
 
@@ -290,7 +294,9 @@ pub async fn all_items(connection: &mut PgConnection, record_id: Uuid) -> Result
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
     let mut items: Vec<Item> = Vec::new();
     for chunk in kept {
-        items.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
+        items.extend(
+            serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?,
+        );
     }
     Ok(items)
 }
@@ -309,9 +315,10 @@ fn digest(chunks: &[NewChunk], error: Option<&Failure>) -> String {
 ///
 /// # Errors
 /// The record has none.
-pub async fn manifest(connection: &mut PgConnection, record_id: Uuid) -> Result<Manifest, PlanningError> {
-    let found = db::records::manifest(connection, record_id).await?.ok_or(PlanningError::Missing("manifest"))?;
-    serde_json::from_value(found).map_err(|_| PlanningError::Missing("readable manifest"))
+pub async fn manifest(connection: &mut PgConnection, record_id: Uuid) -> Result<Manifest, DbError> {
+    let corrupt = DbError::Corrupt("records.manifest");
+    let Some(found) = db::records::manifest(connection, record_id).await? else { return Err(corrupt) };
+    serde_json::from_value(found).map_err(|_| corrupt)
 }
 
 /// Opens a record's package.
@@ -345,8 +352,8 @@ fn differences(app: &App, manifest: &Manifest) -> Vec<Warning> {
     warnings
 }
 
-/// Definition hashes of resources that the mapping rewrites and that the target has already: only
-/// these are to be compared as rewritten.
+/// Definition hashes of resources that the mapping rewrites: of those that the target has already, as only these are
+/// to be compared as rewritten, and of those that it may not be able to rewrite.
 async fn rewritten_hashes(
     app: &App,
     connection: &mut PgConnection,
@@ -354,39 +361,77 @@ async fn rewritten_hashes(
     options: &Options,
     facts: &Facts,
     id_map: &IdMap,
-) -> Result<HashMap<ResourceId, Hash>, PlanningError> {
-    if options.change_ids || id_map.is_empty() {
+) -> Result<HashMap<ResourceId, Result<Hash, Unwritable>>, PlanningError> {
+    if id_map.is_empty() {
         return Ok(HashMap::new());
     }
-    let wanted = entries
-        .iter()
-        .filter(|entry| facts.resources.get(&entry.id).is_some_and(|existing| existing.here))
-        .filter(|entry| {
-            let paths: Vec<String> = entry.attachments.iter().map(|(path, _)| path.clone()).collect();
-            app.types.get(&entry.type_key).is_some_and(|kind| id_map.touches(kind, &entry.references, &paths))
+    let mut hashes = HashMap::new();
+    // New IDs look alike: a text of each rule is tried, and all of a type only where one cannot take them.
+    let mut tried = HashSet::new();
+    let wanted = entries.iter().filter(|entry| {
+        let Some(kind) = app.types.get(&entry.type_key) else { return false };
+        let here = facts.resources.get(&entry.id).is_some_and(|existing| existing.here) && !options.change_ids;
+        let paths: Vec<String> = entry.attachments.iter().filter(|_| here).map(|(path, _)| path.clone()).collect();
+        let mut doubted = |rule: u16| !options.change_ids || tried.insert((entry.type_key.as_str(), rule));
+        here && id_map.touches(kind, &entry.references, &paths)
+            || id_map.may_fail(kind, &entry.references, &mut doubted)
+    });
+    rewrite_some(app, connection, wanted.collect(), id_map, &mut hashes).await?;
+    if options.change_ids && hashes.values().any(Result::is_err) {
+        let refused = entries.iter().filter(|entry| matches!(hashes.get(&entry.id), Some(Err(_))));
+        let unable: HashSet<&str> = refused.map(|entry| entry.type_key.as_str()).collect();
+        let others = entries.iter().filter(|entry| {
+            let kind = app.types.get(&entry.type_key).filter(|_| unable.contains(entry.type_key.as_str()));
+            let in_doubt = kind.is_some_and(|kind| id_map.may_fail(kind, &entry.references, &mut |_| true));
+            in_doubt && !hashes.contains_key(&entry.id)
         });
-    let wanted: Vec<(&Entry, i64)> = wanted.filter_map(|entry| Some((entry, entry.definition_id?))).collect();
-    let mut hashes = HashMap::with_capacity(wanted.len());
-    for portion in wanted.chunks(PORTION) {
-        let mut bodies = load_bodies(connection, portion.iter().map(|(_, id)| *id).collect()).await?;
-        let work: Vec<(ResourceId, Arc<ResourceType>, String)> = portion
-            .iter()
-            .filter_map(|(entry, id)| {
-                Some((entry.id.clone(), app.types.get(&entry.type_key)?.clone(), bodies.remove(id)?))
-            })
-            .collect();
-        let id_map = id_map.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
-            let hashed = work.into_iter().filter_map(|(id, kind, body)| {
-                let mut value: Value = serde_json::from_str(&body).ok()?;
-                id_map.rewrite(&kind, &mut value);
-                Some((id, json::hash(&value)))
-            });
-            hashed.collect::<Vec<_>>()
-        });
-        hashes.extend(hashed.await.map_err(|_| PlanningError::Stopped)?);
+        let others: Vec<&Entry> = others.collect();
+        rewrite_some(app, connection, others, id_map, &mut hashes).await?;
     }
     Ok(hashes)
+}
+
+async fn rewrite_some(
+    app: &App,
+    connection: &mut PgConnection,
+    entries: Vec<&Entry>,
+    id_map: &IdMap,
+    hashes: &mut HashMap<ResourceId, Result<Hash, Unwritable>>,
+) -> Result<(), PlanningError> {
+    let wanted = entries.into_iter().filter_map(|entry| Some((entry, entry.definition_id?)));
+    let wanted: Vec<(&Entry, i64)> = wanted.collect();
+    for portion in wanted.chunks(PORTION) {
+        let bodies = load_bodies(connection, portion.iter().map(|(_, id)| *id).collect()).await?;
+        let work = portion.iter().filter_map(|(entry, id)| {
+            let kind = app.types.get(&entry.type_key)?.clone();
+            // Several may have the same body.
+            let body = bodies.get(id)?.clone();
+            Some((entry.id.clone(), kind, entry.references.clone(), body))
+        });
+        let work: Vec<_> = work.collect();
+        let id_map = id_map.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            let hashed = work.into_iter().map(|(id, kind, references, body)| {
+                let mut value: Value = serde_json::from_str(&body).map_err(|_| DbError::Corrupt("definitions.body"))?;
+                Ok((id, rewritten_hash(&id_map, &kind, &references, &mut value)))
+            });
+            hashed.collect::<Result<Vec<_>, DbError>>()
+        });
+        hashes.extend(hashed.await.map_err(|_| PlanningError::Stopped)??);
+    }
+    Ok(())
+}
+
+fn rewritten_hash(
+    id_map: &IdMap,
+    kind: &ResourceType,
+    references: &[Reference],
+    value: &mut Value,
+) -> Result<Hash, Unwritable> {
+    id_map.rewrite(kind, value)?;
+    let parts = definition::find(kind, value).map_err(|invalid| Unwritable::Invalid(invalid.to_string()))?;
+    id_map.check(kind, references, &parts.references)?;
+    Ok(json::hash(value))
 }
 
 /// Some bodies by their IDs.
@@ -406,17 +451,26 @@ pub fn counts(items: &[Item]) -> Counts {
     counts
 }
 
-/// Makes the pending items of a record that ends without doing its work final; returns the counts.
+/// Makes the pending items of a record that ends without doing its work final; returns the counts. A chunk that
+/// cannot be read stays as it is, for a record can always end.
 ///
 /// # Errors
 /// The database fails.
 pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
-    let mut items = all_items(connection, record_id).await?;
-    for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
-        item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
+    let mut counts = Counts::default();
+    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
+    for chunk in kept {
+        let Ok(mut items) = serde_json::from_str::<Vec<Item>>(&chunk.items) else {
+            tracing::error!(record = %record_id, first = chunk.first, "what is stored in record_items.items cannot be read");
+            continue;
+        };
+        for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
+            item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
+        }
+        items.iter().for_each(|item| counts.add(item.method, item.status));
+        db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first, &items)?).await?;
     }
-    db::record_items::replace(connection, record_id, &chunks(&items)?).await?;
-    Ok(counts(&items))
+    Ok(counts)
 }
 
 /// Items as the database keeps them.
@@ -424,23 +478,21 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
 /// # Errors
 /// Never for items of ours.
 pub fn chunks(items: &[Item]) -> Result<Vec<NewChunk>, DbError> {
+    items.chunks(CHUNK).enumerate().map(|(index, items)| chunk((index * CHUNK) as i32, items)).collect()
+}
+
+fn chunk(first: i32, items: &[Item]) -> Result<NewChunk, DbError> {
     let word = |value: Value| value.as_str().map(str::to_owned);
-    items
-        .chunks(CHUNK)
-        .enumerate()
-        .map(|(index, chunk)| {
-            let words = |of: &dyn Fn(&Item) -> Option<String>| {
-                chunk.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().collect()
-            };
-            Ok(NewChunk {
-                first: (index * CHUNK) as i32,
-                methods: words(&|item| item.method.and_then(|method| word(serde_json::json!(method)))),
-                statuses: words(&|item| word(serde_json::json!(item.status))),
-                types: words(&|item| Some(item.kind.clone())),
-                items: serde_json::to_string(chunk).map_err(|_| DbError::Corrupt("item"))?,
-            })
-        })
-        .collect()
+    let words = |of: &dyn Fn(&Item) -> Option<String>| {
+        items.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    Ok(NewChunk {
+        first,
+        methods: words(&|item| item.method.and_then(|method| word(serde_json::json!(method)))),
+        statuses: words(&|item| word(serde_json::json!(item.status))),
+        types: words(&|item| Some(item.kind.clone())),
+        items: serde_json::to_string(items).map_err(|_| DbError::Corrupt("record_items.items"))?,
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{env, io};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 const START_LIMIT: Duration = Duration::from_secs(60);
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -94,7 +96,7 @@ impl Postgres {
 
     /// The address of a database whose name needs no escaping, as the superuser.
     pub fn url(&self, database: &str) -> String {
-        let host = self.socket_folder.replace('/', "%2F");
+        let host = utf8_percent_encode(&self.socket_folder, NON_ALPHANUMERIC);
         format!("postgres://ferry@localhost/{database}?host={host}")
     }
 

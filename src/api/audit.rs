@@ -3,11 +3,11 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Json};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ pub async fn list(
         None => accepted.to_ascii_lowercase().contains("text/csv"),
     };
     if as_csv {
-        return Ok(download(app, seen, filter));
+        return download(app, seen, filter);
     }
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, seen, &filter, before, limit + 1).await?;
@@ -156,9 +156,19 @@ pub async fn list(
 }
 
 /// All rows as CSV, read portion by portion while they are sent.
-fn download(app: Shared, seen: (i32, bool), filter: Filter) -> Response {
-    let head =
-        csv::line(&["id", "at", "domain", "user", "token", "action", "object_kind", "object_id", "details", "address"]);
+fn download(app: Shared, seen: (i32, bool), filter: Filter) -> Result<Response, ApiError> {
+    let head = csv::lines([[
+        "id",
+        "at",
+        "domain",
+        "user",
+        "token",
+        "action",
+        "object_kind",
+        "object_id",
+        "details",
+        "address",
+    ]])?;
     let portions = futures_util::stream::try_unfold((app, filter, None::<i64>, false), move |state| async move {
         let (app, filter, before, ended) = state;
         if ended {
@@ -168,20 +178,20 @@ fn download(app: Shared, seen: (i32, bool), filter: Filter) -> Response {
         let found = rows::list(&mut connection, seen, &filter, before, PORTION).await?;
         drop(connection);
         let (last, ended) = (found.last().map(|row| row.id), (found.len() as i64) < PORTION);
-        let text: String = found.into_iter().map(csv_line).collect();
-        Ok::<_, DbError>(Some((text, (app, filter, last, ended))))
+        let text = csv::lines(found.into_iter().map(cells))?;
+        Ok::<_, BoxError>(Some((text, (app, filter, last, ended))))
     });
     let whole = futures_util::StreamExt::chain(futures_util::stream::once(async { Ok(head) }), portions);
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.csv\""),
     ];
-    (headers, Body::from_stream(whole)).into_response()
+    Ok((headers, Body::from_stream(whole)).into_response())
 }
 
-fn csv_line(row: rows::Row) -> String {
+fn cells(row: rows::Row) -> [String; 10] {
     let text = |value: Option<String>| value.unwrap_or_default();
-    csv::line(&[
+    [
         row.id.to_string(),
         row.at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         text(row.domain),
@@ -192,7 +202,7 @@ fn csv_line(row: rows::Row) -> String {
         row.object_id,
         row.details.to_string(),
         text(row.address),
-    ])
+    ]
 }
 
 fn line(row: rows::Row) -> AuditLine {

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum_extra::headers::{HeaderMapExt, IfNoneMatch, Range};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use crate::db::records::NewRecord;
@@ -158,7 +159,7 @@ pub async fn package(
         let detail = format!("The package is not there: the record is {}.", record.status);
         return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
     };
-    let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("package"))?;
+    let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("records.package"))?;
     let etag = format!("\"{}\"", package.sha256);
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
@@ -236,18 +237,15 @@ fn one_range(range: &Range, size: u64) -> Result<Option<std::ops::Range<u64>>, A
     }
 }
 
+/// All that is not surely a character of a parameter.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+
 /// A download under a name that may hold any character (RFC 6266, RFC 8187).
 fn disposition(file_name: &str) -> String {
     let plain: String = file_name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
         .collect();
-    let encoded: String = file_name
-        .bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect();
+    let encoded = utf8_percent_encode(file_name, ENCODED);
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
 }

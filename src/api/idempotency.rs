@@ -93,7 +93,7 @@ impl Once {
             Some(hash) => hash.0.to_vec(),
             None => digest(&claim.body),
         });
-        let text = serde_json::to_vec(answer).map_err(|_| DbError::Corrupt("answer"))?;
+        let text = serde_json::to_vec(answer).map_err(|_| DbError::Corrupt("idempotency_keys.answer"))?;
         let answer = claim.app.sealer.seal(&claim.key.place(), &text)?;
         let status = status.as_u16() as i16;
         let answered = Answered { request_hash, status, location: location.map(str::to_owned), answer };
@@ -131,7 +131,8 @@ impl Key {
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
         }
         let body = app.sealer.open(&self.place(), &before.answer)?.to_vec();
-        let status = StatusCode::from_u16(before.status as u16).map_err(|_| DbError::Corrupt("answer"))?;
+        let status =
+            StatusCode::from_u16(before.status as u16).map_err(|_| DbError::Corrupt("idempotency_keys.answer"))?;
         let body = if body == b"null" { Body::empty() } else { Body::from(body) };
         let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if let Some(location) = before.location.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {

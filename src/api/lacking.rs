@@ -8,10 +8,11 @@ use axum::extract::{Request, State};
 use futures_util::TryStreamExt;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use crate::db::PgConnection;
 use crate::db::contents::{self, Wanted};
 use crate::db::facts;
+use crate::db::{DbError, PgConnection, index_pages};
 use crate::domain::import_plan::{self, Entry};
+use crate::domain::pages::PageLine;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::planning::{self, FreshFrom};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
@@ -38,14 +39,16 @@ pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request
     if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
         return Err(ApiError::media_type("application/x-ndjson"));
     }
-    let asked = Asked::read(&app, request).await?;
+    let mut asked = Asked::read(&app, request).await?;
     let mut connection = app.pool.acquire().await?;
+    let unknown_pages = asked.add_pages(&mut connection, caller.domain_id()).await?;
     let had = had(&app, &mut connection, caller.domain_id(), &asked).await?;
     let bytes = contents::attachments(&mut connection, caller.domain_id(), &asked.attachments).await?;
     let missing = |hash: &&Hash| !bytes.contains_key(hash);
     Ok(Json(Lacking {
         ids: asked.order.into_iter().filter(|id| !had.contains(id)).collect(),
         attachments: asked.attachments.iter().filter(missing).map(Hash::to_string).collect(),
+        unknown_pages,
     }))
 }
 
@@ -82,6 +85,27 @@ impl Asked {
             asked.add(line).map_err(|error| error.at(&format!("line {number}")))?;
         }
         Ok(asked)
+    }
+
+    /// Adds what stands in pages that the domain knows of that source; tells those that it does not.
+    async fn add_pages(&mut self, connection: &mut PgConnection, domain_id: i32) -> Result<Vec<String>, ApiError> {
+        let wrong = || ApiError::field("pages", "must be of 64 hex digits each");
+        let names: Vec<Hash> =
+            self.head.pages.iter().map(|text| Hash::parse(text).ok_or_else(wrong)).collect::<Result<_, _>>()?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = index_pages::find(connection, domain_id, &self.head.source_environment, &names).await?;
+        for line in known.values().flat_map(|lines| lines.lines()) {
+            let line: PageLine = serde_json::from_str(line).map_err(|_| DbError::Corrupt("index page"))?;
+            let id = line.id.to_string();
+            self.attachments.extend(line.attachments.into_iter().filter_map(|(_, hash)| hash));
+            if self.wanted.insert(id.clone(), line.content_hash).is_none() {
+                self.order.push(id);
+            }
+        }
+        let unknown = self.head.pages.iter().zip(&names).filter(|(_, name)| !known.contains_key(name));
+        Ok(unknown.map(|(text, _)| text.clone()).collect())
     }
 
     fn add(&mut self, line: LackingLine) -> Result<(), ApiError> {

@@ -22,6 +22,7 @@ mod packages;
 mod pieces;
 mod plans;
 mod record_actions;
+mod record_notes;
 mod records;
 mod resource_writes;
 mod resources;
@@ -109,6 +110,8 @@ fn table() -> Vec<Route> {
         signed_in(routes!(records::list)),
         signed_in(routes!(records::show)),
         signed_in(routes!(records::items)),
+        signed_in(routes!(record_notes::warnings)),
+        signed_in(routes!(record_notes::checklist)),
         signed_in(routes!(events::events)),
         signed_in(routes!(record_actions::cancel)),
         signed_in(routes!(record_actions::retry)),

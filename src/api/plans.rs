@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::db::record_items::NewChunk;
 use crate::db::records::Change;
 use crate::db::{self, Acquire, DbError, PgConnection, jobs};
-use crate::domain::import_plan::Resolution;
+use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
 use crate::domain::record::{JobKind, RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
 use crate::planning::{self, Planning};
@@ -46,7 +46,7 @@ pub async fn plan(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
-    let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+    let planned = Planned::make(&app, &mut transaction, &record, &request).await?.fitting()?;
     let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
     planned.save(&mut transaction, &record, &request).await?;
@@ -77,6 +77,21 @@ struct Planned {
     digest: String,
     /// Contents that were left out and are not here: nothing can be executed without them.
     lacking: Vec<ResourceId>,
+    /// Resolutions for what is not in the package, or to what is not here: (ID, what is wrong).
+    misfits: Vec<(ResourceId, String)>,
+}
+
+fn misfits(options: &Options, entries: &[Entry], facts: &Facts) -> Vec<(ResourceId, String)> {
+    let types: HashMap<&ResourceId, &str> = entries.iter().map(|entry| (&entry.id, entry.type_key.as_str())).collect();
+    let misfit = |(id, resolution): (&ResourceId, &Resolution)| {
+        let Some(kind) = types.get(id) else {
+            return Some((id.clone(), "names a resource that is not in the package".to_owned()));
+        };
+        let Resolution::Map(target) = resolution else { return None };
+        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *kind);
+        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {kind} of this domain")))
+    };
+    options.resolutions.iter().filter_map(misfit).collect()
 }
 
 impl Planned {
@@ -95,28 +110,20 @@ impl Planned {
         let entries = db::import_entries::load(connection, record.id).await?;
         let manifest = planning::manifest(connection, record.id).await?;
         let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
-        let types: HashMap<&str, &str> =
-            entries.iter().map(|entry| (entry.id.as_str(), entry.type_key.as_str())).collect();
-        for (id, resolution) in &options.resolutions {
-            let field = format!("resolutions.{id}");
-            let Some(kind) = types.get(id.as_str()) else {
-                return Err(ApiError::field(&field, "names a resource that is not in the package"));
-            };
-            if let Resolution::Map(target) = resolution {
-                let there = planning.facts.resources.get(target);
-                if !there.is_some_and(|found| found.here && found.type_key == *kind) {
-                    return Err(ApiError::field(
-                        &field,
-                        format!("maps to {target}, which is not a {kind} of this domain"),
-                    ));
-                }
-            }
-        }
+        let misfits = misfits(&options, &entries, &planning.facts);
         let (change, items) = planning.preview(&entries)?;
         let digest = change.plan_digest.clone().unwrap_or_default();
         let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
         let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
-        Ok(Self { change, items, digest, lacking })
+        Ok(Self { change, items, digest, lacking, misfits })
+    }
+
+    /// Refuses resolutions that do not fit.
+    fn fitting(self) -> Result<Self, ApiError> {
+        match self.misfits.first() {
+            Some((id, message)) => Err(ApiError::field(&format!("resolutions.{id}"), message)),
+            None => Ok(self),
+        }
     }
 
     async fn save(
@@ -168,8 +175,12 @@ pub async fn execute(
     if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
-        let planned = Planned::make(&app, &mut transaction, &record, &request).await?;
-        if digest.is_some_and(|digest| digest != planned.digest) {
+        let mut planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+        if has_options || digest.is_none() {
+            planned = planned.fitting()?;
+        }
+        // A map of the stored plan fitted when it was stored.
+        if digest.is_some_and(|digest| digest != planned.digest || !planned.misfits.is_empty()) {
             return Err(stale(&mut transaction, &record, &planned).await?);
         }
         if !planned.lacking.is_empty() {
@@ -198,23 +209,38 @@ fn incomplete(lacking: &[ResourceId]) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "package_incomplete", detail).with_all(lacking.iter().map(part).collect())
 }
 
-/// 409 `plan_stale`, with the resources whose plan or whose counterpart is another now.
+/// 409 `plan_stale`, with what is another now: resolutions, resources, the cause that stops the package; if nothing is,
+/// the digest is that of another plan.
 async fn stale(
     connection: &mut PgConnection,
     record: &db::records::Record,
     planned: &Planned,
 ) -> Result<ApiError, ApiError> {
-    let before = planning::all_items(connection, record.id).await?;
-    let mut now: Vec<Item> = Vec::with_capacity(before.len());
+    let problem =
+        |field: &str, message: String| FieldProblem { code: "plan_stale".to_owned(), field: field.to_owned(), message };
+    let misfits = planned.misfits.iter();
+    let mut moved: Vec<FieldProblem> =
+        misfits.map(|(id, message)| problem(&format!("resolutions.{id}"), message.clone())).collect();
+    let before: HashMap<String, Item> = planning::all_items(connection, record.id)
+        .await?
+        .into_iter()
+        .map(|item| (item.resource_id.clone(), item))
+        .collect();
     for chunk in &planned.items {
-        now.extend(serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("item"))?);
+        let now: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
+        let other = now.iter().filter(|now| before.get(&now.resource_id) != Some(now));
+        let message = |now: &Item| format!("{} moved in the target since it was planned.", now.name);
+        moved.extend(other.map(|now| problem(&now.resource_id, message(now))));
     }
-    let moved = before.iter().zip(&now).filter(|(before, now)| before != now).map(|(_, now)| FieldProblem {
-        code: "plan_stale".to_owned(),
-        field: now.resource_id.clone(),
-        message: format!("{} moved in the target since it was planned.", now.name),
-    });
-    let moved: Vec<FieldProblem> = moved.collect();
+    let cause = |error: Option<&Value>| error.and_then(|error| error["message"].as_str()).map(str::to_owned);
+    let (was, is) = (cause(record.error.as_ref()), cause(planned.change.error.as_ref().and_then(Option::as_ref)));
+    if was != is {
+        let message = is.unwrap_or_else(|| "What stopped the package is gone.".to_owned());
+        moved.push(problem("error", message));
+    }
+    if moved.is_empty() {
+        moved.push(problem("plan_digest", "It is that of another plan than the one that is stored.".to_owned()));
+    }
     let detail = "The target is not as it was when this was planned. Look at the plan again, then execute with its new plan_digest.";
     Ok(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail).with_all(moved))
 }

@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -16,11 +18,11 @@ use crate::db::record_items::CHUNK;
 use crate::db::records::{self as rows, Filter};
 use crate::db::resources::lack_secrets;
 use crate::db::{DbError, PgConnection, record_items};
-use crate::domain::outcome::{Method, Status};
+use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING, Status};
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
-use crate::wire::record::{ChecklistEntry, Item, Progress, Record, SECRET_MISSING, TargetRef};
+use crate::wire::record::{Item, Progress, Record, TargetRef};
 
 use super::Shared;
 use super::auth::Caller;
@@ -121,7 +123,7 @@ pub async fn list(
     let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
     let listed = page(found, limit, |row| row.id, line);
     let mut items = listed.items.into_iter().collect::<Result<Vec<_>, DbError>>()?;
-    tick(&mut connection, caller.domain_id(), &mut items).await?;
+    tick_off(&mut connection, caller.domain_id(), &mut items).await?;
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
 }
 
@@ -156,16 +158,26 @@ pub async fn show(
 pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
     let domain_id = row.domain_id;
     let mut record = line(row)?;
-    tick(connection, domain_id, std::slice::from_mut(&mut record)).await?;
+    tick_off(connection, domain_id, std::slice::from_mut(&mut record)).await?;
     Ok(record)
 }
 
 /// Ticks off what imports left to do and was done since: secrets that are there now. What a migration left to
 /// do is to be done at its target.
-async fn tick(connection: &mut PgConnection, domain_id: i32, records: &mut [Record]) -> Result<(), DbError> {
+async fn tick_off(connection: &mut PgConnection, domain_id: i32, records: &mut [Record]) -> Result<(), DbError> {
     let import = RecordKind::Import.as_str();
-    let open = records.iter_mut().filter(|record| record.kind == import).flat_map(|record| &mut record.checklist);
-    let mut open: Vec<&mut ChecklistEntry> = open.filter(|entry| entry.code == SECRET_MISSING && !entry.done).collect();
+    let imports = records.iter_mut().filter(|record| record.kind == import);
+    tick(connection, domain_id, imports.flat_map(|record| &mut record.checklist)).await
+}
+
+/// The same for some entries of imports.
+pub(super) async fn tick<'a>(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    entries: impl Iterator<Item = &'a mut ChecklistEntry>,
+) -> Result<(), DbError> {
+    let mut open: Vec<&mut ChecklistEntry> =
+        entries.filter(|entry| entry.code == SECRET_MISSING && !entry.done).collect();
     if open.is_empty() {
         return Ok(());
     }
@@ -204,12 +216,19 @@ pub struct ItemsQuery {
     /// Of this type.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Leaves out those that are `as_sent` in this status, and have neither errors nor warnings: whoever sent the
+    /// package knows all that they say.
+    #[param(value_type = Option<Status>)]
+    but: Option<String>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,
     /// How many items.
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u32>,
 }
+
+/// The statuses of items.
+const STATUSES: [&str; 5] = ["pending", "succeeded", "failed", "skipped", "unchanged"];
 
 /// The items of a record, in dependency order.
 #[utoipa::path(get, path = "/api/v1/records/{id}/items", params(ItemsQuery), responses((status = 200, body = List<Item>)))]
@@ -226,7 +245,9 @@ pub async fn items(
         }
         _ => Ok(()),
     };
-    word("status", &query.status, &["pending", "succeeded", "failed", "skipped", "unchanged"])?;
+    word("status", &query.status, &STATUSES)?;
+    word("but", &query.but, &STATUSES)?;
+    let but = query.but.as_deref().and_then(Status::parse);
     word("method", &query.method, &["create", "update", "unchanged", "skip", "map", "delete", "blocked"])?;
     let mut place: i32 = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
     if !(0..=i32::MAX - CHUNK as i32).contains(&place) {
@@ -235,10 +256,11 @@ pub async fn items(
     let mut connection = app.pool.acquire().await?;
     find(&mut connection, &caller, id).await?;
     let wanted = |item: &Item| {
-        let is = |value: serde_json::Value, word: &Option<String>| word.as_ref().is_none_or(|word| value == **word);
+        let is = |value: Value, word: &Option<String>| word.as_ref().is_none_or(|word| value == **word);
         is(serde_json::json!(item.status), &query.status)
             && is(serde_json::json!(item.method), &query.method)
             && query.kind.as_ref().is_none_or(|kind| *kind == item.kind)
+            && !but.is_some_and(|status| item.is_as_sent(status))
     };
     let filter = (query.status.as_deref(), query.method.as_deref(), query.kind.as_deref());
     let mut found: Vec<(i32, Item)> = Vec::new();
@@ -246,7 +268,8 @@ pub async fn items(
         let chunks = record_items::chunks(&mut connection, id, place, filter, 4).await?;
         let Some(last) = chunks.last().map(|chunk| chunk.first) else { break };
         for chunk in chunks {
-            let items: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("item"))?;
+            let items: Vec<Item> =
+                serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
             let placed = items.into_iter().enumerate().map(|(at, item)| (chunk.first + at as i32, item));
             found.extend(placed.filter(|(at, item)| *at >= place && wanted(item)));
         }
@@ -254,14 +277,15 @@ pub async fn items(
     }
     let next_cursor = found.get(limit).map(|(at, _)| cursor(at));
     found.truncate(limit);
-    Ok(Json(List { items: found.into_iter().map(|(_, item)| item).collect(), next_cursor }))
+    Ok(Json(List { items: found.into_iter().map(|(_, item)| Item { arrives: None, ..item }).collect(), next_cursor }))
 }
 
 /// A record as clients see it.
 pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
-    fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, DbError> {
-        serde_json::from_value(value).map_err(|_| DbError::Corrupt("record"))
+    fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
+        serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
     }
+    let error = row.error.filter(|error| !error.is_null());
     Ok(Record {
         id: row.id,
         kind: row.kind,
@@ -276,15 +300,17 @@ pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
             total: row.progress_total as u64,
             unit: row.progress_unit,
         },
-        counts: read(row.counts)?,
-        error: row.error.filter(|error| !error.is_null()).map(read).transpose()?,
-        package: row.package.map(read).transpose()?,
+        counts: read(row.counts, "records.counts")?,
+        error: error.map(|error| read(error, "records.error")).transpose()?,
+        package: row.package.map(|package| read(package, "records.package")).transpose()?,
         target: row.target_id.zip(row.target_name).map(|(id, name)| TargetRef { id, name }),
         source_environment: row.source_environment,
-        signature: row.signature.map(read).transpose()?,
+        signature: row.signature.map(|signature| read(signature, "records.signature")).transpose()?,
         remote_record_id: row.remote_record_id,
-        warnings: read(row.warnings)?,
-        checklist: read(row.checklist)?,
+        warnings: read(row.warnings, "records.warnings")?,
+        warnings_total: row.warnings_total as u64,
+        checklist: read(row.checklist, "records.checklist")?,
+        checklist_total: row.checklist_total as u64,
         plan_digest: row.plan_digest,
         created_at: row.created_at,
         started_at: row.started_at,

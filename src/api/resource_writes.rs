@@ -277,7 +277,7 @@ impl<'a> Write<'a> {
         let attachments: Vec<_> =
             parts.attachments.iter().map(|path| (path.clone(), paths.get(path).copied())).collect();
         let base = old.map(|old| {
-            let parts_hash = Hash::from_slice(&old.parts_hash).ok_or(db::DbError::Corrupt("hash"))?;
+            let parts_hash = Hash::from_slice(&old.parts_hash).ok_or(db::DbError::Corrupt("resources.parts_hash"))?;
             Ok::<_, db::DbError>(Replaced { revision: old.revision, parts_hash })
         });
         self.staged.add(&StagedResource {

@@ -254,7 +254,7 @@ fn metadata(headers: &HeaderMap) -> Result<String, ApiError> {
 }
 
 fn expires(upload: &Upload) -> (&'static str, String) {
-    ("upload-expires", upload.expires_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    ("upload-expires", httpdate::fmt_http_date(upload.expires_at.into()))
 }
 
 /// All pieces of a complete upload, one after the other, as a body.

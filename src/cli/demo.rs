@@ -186,8 +186,9 @@ async fn report(test: &Environment, record: &Value) -> anyhow::Result<()> {
     for entry in left.iter().take(3) {
         say(&format!("  to do in production: {}", entry["message"].as_str().unwrap_or_default()));
     }
-    if left.len() > 3 {
-        say(&format!("  … and {} more on the record's checklist", left.len() - 3));
+    let total = record["checklist_total"].as_u64().unwrap_or_default();
+    if total > 3 {
+        say(&format!("  … and {} more on the record's checklist", total - 3));
     }
     Ok(())
 }

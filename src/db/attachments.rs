@@ -39,7 +39,7 @@ pub async fn by_paths(
     found
         .into_iter()
         .map(|row| {
-            let sha256 = Hash::from_slice(&row.sha256).ok_or(DbError::Corrupt("hash"))?;
+            let sha256 = Hash::from_slice(&row.sha256).ok_or(DbError::Corrupt("attachments.sha256"))?;
             Ok((row.path, Attachment { sha256, size: row.size as u64 }))
         })
         .collect()
@@ -146,7 +146,8 @@ pub async fn refresh_hashes(
     let (mut ids, mut hashes, mut named) = (Vec::new(), Vec::new(), Vec::new());
     for of_one in found.chunk_by(|a, b| a.id == b.id) {
         let first = &of_one[0];
-        let definition = Hash::from_slice(&first.definition_hash).ok_or(DbError::Corrupt("hash"))?;
+        let definition =
+            Hash::from_slice(&first.definition_hash).ok_or(DbError::Corrupt("resources.definition_hash"))?;
         let attachments: Vec<_> =
             of_one.iter().map(|row| (row.path.clone(), row.sha256.as_deref().and_then(Hash::from_slice))).collect();
         let hash = crate::domain::resource::content_hash(

@@ -136,14 +136,14 @@ async fn gather(mut rows: BoxStream<'_, Result<PgRow, sqlx::Error>>) -> Result<V
     let (mut nodes, mut words) = (Vec::new(), Words::default());
     while let Some(row) = rows.try_next().await? {
         nodes.push(Node {
-            id: ResourceId::parse(row.try_get(0)?).map_err(|_| DbError::Corrupt("resource ID"))?,
+            id: ResourceId::parse(row.try_get(0)?).map_err(|_| DbError::Corrupt("resources.id"))?,
             kind: words.shared(row.try_get(1)?),
             name: row.try_get::<&str, _>(2)?.into(),
             directory: words.shared(row.try_get(3)?),
             owner: words.shared(row.try_get(4)?),
             reason: Reason::Selected,
-            content_hash: Hash::from_slice(row.try_get(5)?).ok_or(DbError::Corrupt("hash"))?,
-            definition_hash: Hash::from_slice(row.try_get(6)?).ok_or(DbError::Corrupt("hash"))?,
+            content_hash: Hash::from_slice(row.try_get(5)?).ok_or(DbError::Corrupt("resources.content_hash"))?,
+            definition_hash: Hash::from_slice(row.try_get(6)?).ok_or(DbError::Corrupt("resources.definition_hash"))?,
             definition_id: row.try_get(7)?,
             children: row.try_get::<Option<&str>, _>(8)?.map(Into::into),
             overlay: row.try_get::<Option<&str>, _>(9)?.map(Into::into),

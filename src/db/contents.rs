@@ -65,7 +65,9 @@ pub async fn parts(
     let mut references: HashMap<String, Vec<Reference>> = HashMap::new();
     for edge in edges {
         let target = match (edge.to_id, edge.to_name) {
-            (Some(id), _) => Target::Id(ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource ID"))?),
+            (Some(id), _) => {
+                Target::Id(ResourceId::parse(&id).map_err(|_| DbError::Corrupt("resource_references.to_id"))?)
+            }
             (None, Some(name)) => Target::Name(name),
             (None, None) => continue,
         };
@@ -76,9 +78,9 @@ pub async fn parts(
             let kind = types.get(&row.r#type);
             let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
             let children: Vec<(String, String)> =
-                serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("child"))?;
-            let attachments: Vec<(String, Option<Hash>)> =
-                serde_json::from_value(row.attachments).map_err(|_| DbError::Corrupt("attachment"))?;
+                serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("resource_versions.children"))?;
+            let attachments: Vec<(String, Option<Hash>)> = serde_json::from_value(row.attachments)
+                .map_err(|_| DbError::Corrupt("resource_versions.attachments"))?;
             let parts = Parts {
                 references: references.remove(&row.id).unwrap_or_default(),
                 children: children.into_iter().filter_map(|(key, child)| Some((place(&key)? as u16, child))).collect(),
@@ -116,7 +118,8 @@ pub async fn own_bodies(
     );
     let rows = found.fetch_all(connection).await?;
     let own = rows.into_iter().map(|row| {
-        let definition_hash = Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("hash"))?;
+        let definition_hash =
+            Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("resources.definition_hash"))?;
         Ok((row.id, OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id }))
     });
     own.collect()
@@ -157,7 +160,7 @@ pub async fn bases(
     let found = found.fetch_all(connection).await?;
     let same = found.into_iter().filter(|row| wanted.get(&row.source_id).is_some_and(|hash| row.source_hash == hash.0));
     let read = same.map(|row| {
-        let entry: Entry = serde_json::from_str(&row.entry).map_err(|_| DbError::Corrupt("entry"))?;
+        let entry: Entry = serde_json::from_str(&row.entry).map_err(|_| DbError::Corrupt("import_bases.entry"))?;
         // Read with another type file, its rules would be those of another.
         let digest = types.get(&entry.type_key).map(|kind| kind.digest.0.to_vec());
         let valid = digest.is_some() && digest == row.type_digest;

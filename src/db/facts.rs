@@ -7,9 +7,10 @@ use sqlx::PgConnection;
 use crate::domain::definition::Target;
 use crate::domain::import_plan::{Base, Entry, Existing, Facts, NameKey, Options, Resolution, wanted_names};
 use crate::domain::resource::{Hash, ResourceId};
+use crate::domain::resource_type::UniqueName;
 use crate::domain::type_file::Types;
 
-use super::{DbError, attachments, environment, graph, tombstones};
+use super::{DbError, attachment_bases, attachments, environment, graph, tombstones};
 
 /// Loads the facts for a plan of some entries from one source environment into one domain.
 ///
@@ -54,7 +55,7 @@ pub async fn load(
     let mut facts = Facts { resources: resources(connection, domain_id, &ids).await?, ..Facts::default() };
     let wanted = wanted_names(entries, types, options, &facts.resources);
     facts.names = names(connection, domain_id, &wanted, options.rename_on_clash).await?;
-    facts.named = named(connection, domain_id, &by_name).await?;
+    facts.named = named(connection, types, domain_id, &by_name).await?;
     if !options.change_ids {
         facts.bases = bases(connection, domain_id, source_environment, &own).await?;
         let deleted = tombstones::by_ids(connection, domain_id, &own).await?;
@@ -70,6 +71,17 @@ pub async fn load(
     if !paths.is_empty() {
         let found = attachments::by_paths(connection, domain_id, &paths).await?;
         facts.attachments = found.into_iter().map(|(path, found)| (path, found.sha256)).collect();
+        if !options.change_ids {
+            facts.attachment_bases =
+                attachment_bases::by_paths(connection, domain_id, source_environment, &paths).await?;
+            let differs = |(path, bytes): &&(String, Option<Hash>)| {
+                bytes.is_some_and(|bytes| facts.attachments.get(path).is_some_and(|there| *there != bytes))
+            };
+            let brought = entries.iter().flat_map(|entry| &entry.attachments).filter(differs);
+            let replaced: HashSet<String> = brought.map(|(path, _)| path.clone()).collect();
+            let replaced: Vec<String> = replaced.into_iter().collect();
+            facts.sharers = attachment_bases::sharers(connection, domain_id, &replaced, &own).await?;
+        }
     }
     if !acyclic_from.is_empty() {
         facts.acyclic = graph::acyclic_edges(connection, domain_id, &acyclic_from).await?;
@@ -96,8 +108,8 @@ async fn resources(
     found
         .into_iter()
         .map(|row| {
-            let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resource ID"))?;
-            let hash = |bytes: &[u8]| Hash::from_slice(bytes).ok_or(DbError::Corrupt("hash"));
+            let id = ResourceId::parse(&row.id).map_err(|_| DbError::Corrupt("resources.id"))?;
+            let hash = |bytes: &[u8], column| Hash::from_slice(bytes).ok_or(DbError::Corrupt(column));
             Ok((
                 id,
                 Existing {
@@ -105,10 +117,10 @@ async fn resources(
                     type_key: row.r#type,
                     name: row.name,
                     directory: row.directory,
-                    content_hash: hash(&row.content_hash)?,
+                    content_hash: hash(&row.content_hash, "resources.content_hash")?,
                     revision: row.revision,
-                    parts_hash: hash(&row.parts_hash)?,
-                    definition_hash: hash(&row.definition_hash)?,
+                    parts_hash: hash(&row.parts_hash, "resources.parts_hash")?,
+                    definition_hash: hash(&row.definition_hash, "resources.definition_hash")?,
                     definition_id: row.definition_id,
                 },
             ))
@@ -138,7 +150,7 @@ async fn names(
     )
     .fetch_all(&mut *connection)
     .await?;
-    let parse = |id: &str| ResourceId::parse(id).map_err(|_| DbError::Corrupt("resource ID"));
+    let parse = |id: &str| ResourceId::parse(id).map_err(|_| DbError::Corrupt("resources.id"));
     let mut holders = HashMap::with_capacity(found.len());
     for row in found {
         holders.insert((row.r#type, row.scope, row.name), parse(&row.id)?);
@@ -174,26 +186,47 @@ fn alike_range(name: &str) -> (String, String) {
     }
 }
 
+/// Who has some names. Where names are unique in the domain, the index of names finds them.
 async fn named(
     connection: &mut PgConnection,
+    types: &Types,
     domain_id: i32,
     wanted: &HashSet<(&str, &str)>,
-) -> Result<HashSet<(String, String)>, DbError> {
-    if wanted.is_empty() {
-        return Ok(HashSet::new());
+) -> Result<HashMap<(String, String), Vec<ResourceId>>, DbError> {
+    let mut holders: HashMap<(String, String), Vec<ResourceId>> = HashMap::new();
+    let parse = |id: &str| ResourceId::parse(id).map_err(|_| DbError::Corrupt("resource ID"));
+    let is_unique = |key: &str| types.get(key).is_some_and(|kind| kind.unique_name == UniqueName::Domain);
+    let (unique, others): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(|(key, _)| is_unique(key));
+    if !unique.is_empty() {
+        let (keys, names): (Vec<String>, Vec<String>) =
+            unique.into_iter().map(|(key, name)| (key.to_owned(), name.to_owned())).unzip();
+        let found = sqlx::query!(
+            "select r.type, r.name, r.id from unnest($2::text[], $3::text[]) as wanted(type, name)
+             join resources r on r.domain_id = $1 and r.type = wanted.type and r.name_scope = '' and r.name = wanted.name",
+            domain_id,
+            &keys,
+            &names
+        );
+        for row in found.fetch_all(&mut *connection).await? {
+            holders.entry((row.r#type, row.name)).or_default().push(parse(&row.id)?);
+        }
     }
-    let (types, names): (Vec<String>, Vec<String>) =
-        wanted.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).unzip();
-    let found = sqlx::query!(
-        "select r.type, r.name from unnest($2::text[], $3::text[]) as wanted(type, name)
-         join resources r on r.domain_id = $1 and r.type = wanted.type and r.name = wanted.name",
-        domain_id,
-        &types,
-        &names
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(found.into_iter().map(|row| (row.r#type, row.name)).collect())
+    if !others.is_empty() {
+        let of = |part: fn(&(&str, &str)) -> String| others.iter().map(part).collect::<HashSet<_>>();
+        let keys: Vec<String> = of(|(key, _)| (*key).to_owned()).into_iter().collect();
+        let names: Vec<String> = of(|(_, name)| (*name).to_owned()).into_iter().collect();
+        let found = sqlx::query!(
+            "select r.type, r.name, r.id from resources r
+             where r.domain_id = $1 and r.type = any($2) and r.name = any($3)",
+            domain_id,
+            &keys,
+            &names
+        );
+        for row in found.fetch_all(connection).await? {
+            holders.entry((row.r#type, row.name)).or_default().push(parse(&row.id)?);
+        }
+    }
+    Ok(holders)
 }
 
 async fn bases(
@@ -215,10 +248,10 @@ async fn bases(
     found
         .into_iter()
         .map(|row| {
-            let id = ResourceId::parse(&row.source_id).map_err(|_| DbError::Corrupt("resource ID"))?;
+            let id = ResourceId::parse(&row.source_id).map_err(|_| DbError::Corrupt("import_bases.source_id"))?;
             let base = Base {
-                source_hash: Hash::from_slice(&row.source_hash).ok_or(DbError::Corrupt("hash"))?,
-                result_hash: Hash::from_slice(&row.result_hash).ok_or(DbError::Corrupt("hash"))?,
+                source_hash: Hash::from_slice(&row.source_hash).ok_or(DbError::Corrupt("import_bases.source_hash"))?,
+                result_hash: Hash::from_slice(&row.result_hash).ok_or(DbError::Corrupt("import_bases.result_hash"))?,
                 remapping: row.remapping,
             };
             Ok(((id.clone(), id), base))

@@ -17,7 +17,7 @@ const CHUNK: usize = 500;
 pub async fn replace(connection: &mut PgConnection, record_id: Uuid, entries: &[Entry]) -> Result<(), DbError> {
     delete(connection, record_id).await?;
     for (index, chunk) in entries.chunks(CHUNK).enumerate() {
-        let text = serde_json::to_string(chunk).map_err(|_| DbError::Corrupt("entry"))?;
+        let text = serde_json::to_string(chunk).map_err(|_| DbError::Corrupt("import_entries.entries"))?;
         sqlx::query!(
             "insert into import_entries (record_id, first, entries) values ($1, $2, $3)",
             record_id,
@@ -41,7 +41,7 @@ pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<
             .await?;
     let mut entries = Vec::with_capacity(chunks.len() * CHUNK);
     for chunk in chunks {
-        let part: Vec<Entry> = serde_json::from_str(&chunk).map_err(|_| DbError::Corrupt("entry"))?;
+        let part: Vec<Entry> = serde_json::from_str(&chunk).map_err(|_| DbError::Corrupt("import_entries.entries"))?;
         entries.extend(part);
     }
     Ok(entries)

@@ -84,7 +84,7 @@ pub async fn claim(connection: &mut PgConnection, kind: JobKind, lease_seconds: 
         other => other?,
     };
     let Some(row) = claimed else { return Ok(None) };
-    let kind = JobKind::parse(&row.kind).ok_or(DbError::Corrupt("job kind"))?;
+    let kind = JobKind::parse(&row.kind).ok_or(DbError::Corrupt("jobs.kind"))?;
     Ok(Some(Job { id: row.id, kind, record_id: row.record_id, domain_id: row.domain_id, run_no: row.run_no }))
 }
 

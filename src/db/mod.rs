@@ -1,5 +1,6 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
+pub mod attachment_bases;
 pub mod attachments;
 pub mod audit;
 pub mod callers;
@@ -17,12 +18,14 @@ pub mod grants;
 pub mod graph;
 pub mod idempotency_keys;
 pub mod import_entries;
+pub mod index_pages;
 pub mod jobs;
 pub mod lineage;
 pub mod locks;
 pub mod merge;
 pub mod passphrases;
 pub mod record_items;
+pub mod record_notes;
 pub mod records;
 pub mod resources;
 pub mod roles;
@@ -59,8 +62,8 @@ pub enum DbError {
     /// The environment's resource types are described by other files than this server has.
     #[error("the environment runs with other resource type files by now")]
     Outdated,
-    /// What was stored cannot be read.
-    #[error("a stored {0} cannot be read")]
+    /// What was stored cannot be read; the text is `table.column`, where it is known.
+    #[error("what is stored in {0} cannot be read")]
     Corrupt(&'static str),
     /// Anything else.
     #[error("the database failed: {0}")]

@@ -54,6 +54,25 @@ pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[N
     Ok(())
 }
 
+/// Writes a chunk in the place of the one that begins there.
+///
+/// # Errors
+/// The database fails.
+pub async fn rewrite(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
+    sqlx::query!(
+        "update record_items set methods = $3, statuses = $4, types = $5, items = $6 where record_id = $1 and first = $2",
+        record_id,
+        chunk.first,
+        &chunk.methods,
+        &chunk.statuses,
+        &chunk.types,
+        chunk.items
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The next chunks that may hold an item from a place on, of some status, method and type.
 ///
 /// # Errors

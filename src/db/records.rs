@@ -8,10 +8,11 @@ use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::domain::failure::Warning;
-use crate::domain::outcome::Counts;
+use crate::domain::outcome::{ChecklistEntry, Counts};
 use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
 
 use super::DbError;
+use super::record_notes::{self, Notes};
 
 /// A record.
 #[derive(Debug, Clone, FromRow)]
@@ -44,10 +45,14 @@ pub struct Record {
     pub counts: Value,
     /// `{code, message, hint}`.
     pub error: Option<Value>,
-    /// [`Warning`]s.
+    /// The first [`Warning`]s; [`super::record_notes`] has the rest.
     pub warnings: Value,
-    /// What is left to do by hand.
+    /// How many there are.
+    pub warnings_total: i32,
+    /// The first [`ChecklistEntry`]s, as there.
     pub checklist: Value,
+    /// How many there are.
+    pub checklist_total: i32,
     /// `{size, sha256, file_name, resources}`.
     pub package: Option<Value>,
     /// Where the package rests in the store.
@@ -76,8 +81,8 @@ pub struct Record {
 
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
-    r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.checklist, r.package, r.package_key, r.signature, \
-    r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.created_at, r.started_at, \
+    r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.warnings_total, r.checklist, \
+    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
 impl Record {
@@ -86,7 +91,7 @@ impl Record {
     /// # Errors
     /// The row holds another word.
     pub fn kind(&self) -> Result<RecordKind, DbError> {
-        RecordKind::parse(&self.kind).ok_or(DbError::Corrupt("record kind"))
+        RecordKind::parse(&self.kind).ok_or(DbError::Corrupt("records.kind"))
     }
 
     /// What it needs to go on.
@@ -94,7 +99,7 @@ impl Record {
     /// # Errors
     /// The row holds something else.
     pub fn transfer(&self) -> Result<Transfer, DbError> {
-        serde_json::from_value(self.transfer.clone()).map_err(|_| DbError::Corrupt("transfer"))
+        serde_json::from_value(self.transfer.clone()).map_err(|_| DbError::Corrupt("records.transfer"))
     }
 
     /// Where it stands.
@@ -102,7 +107,7 @@ impl Record {
     /// # Errors
     /// The row holds another word.
     pub fn status(&self) -> Result<RecordStatus, DbError> {
-        RecordStatus::parse(&self.status).ok_or(DbError::Corrupt("record status"))
+        RecordStatus::parse(&self.status).ok_or(DbError::Corrupt("records.status"))
     }
 }
 
@@ -264,8 +269,8 @@ pub struct Change {
     pub error: Option<Option<Value>>,
     /// All its warnings.
     pub warnings: Option<Vec<Warning>>,
-    /// What is left to do.
-    pub checklist: Option<Value>,
+    /// All that is left to do.
+    pub checklist: Option<Vec<ChecklistEntry>>,
     /// Its package.
     pub package: Option<Value>,
     /// Where it rests.
@@ -305,8 +310,10 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         "progress_unit" = change.progress.map(|(.., unit)| unit),
         "counts" = change.counts.map(|counts| serde_json::json!(counts)),
         "error" = change.error,
-        "warnings" = change.warnings.map(|warnings| serde_json::json!(warnings)),
-        "checklist" = change.checklist,
+        "warnings" = change.warnings.as_deref().map(record_notes::shown),
+        "warnings_total" = change.warnings.as_ref().map(|list| list.len() as i32),
+        "checklist" = change.checklist.as_deref().map(record_notes::shown),
+        "checklist_total" = change.checklist.as_ref().map(|list| list.len() as i32),
         "package" = change.package,
         "package_key" = change.package_key,
         "signature" = change.signature,
@@ -328,7 +335,13 @@ pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> 
         query.push(", started_at = coalesce(started_at, clock_timestamp())");
     }
     query.push(" where id = ").push_bind(id);
-    query.build().execute(connection).await?;
+    query.build().execute(&mut *connection).await?;
+    if let Some(warnings) = &change.warnings {
+        record_notes::replace_rest(connection, id, Notes::Warnings, warnings).await?;
+    }
+    if let Some(checklist) = &change.checklist {
+        record_notes::replace_rest(connection, id, Notes::Checklist, checklist).await?;
+    }
     Ok(())
 }
 

@@ -62,7 +62,7 @@ impl ResourceRow {
 /// # Errors
 /// [`DbError::Corrupt`].
 pub fn definition(body: &str, overlay: Option<&str>) -> Result<Value, DbError> {
-    let mut value = serde_json::from_str(body).map_err(|_| DbError::Corrupt("definition"))?;
+    let mut value = serde_json::from_str(body).map_err(|_| DbError::Corrupt("definitions.body"))?;
     self::overlay(overlay)?.show(&mut value);
     Ok(value)
 }
@@ -72,7 +72,9 @@ pub fn definition(body: &str, overlay: Option<&str>) -> Result<Value, DbError> {
 /// # Errors
 /// [`DbError::Corrupt`].
 pub fn overlay(text: Option<&str>) -> Result<Overlay, DbError> {
-    text.map_or(Ok(Overlay::default()), |text| serde_json::from_str(text).map_err(|_| DbError::Corrupt("overlay")))
+    text.map_or(Ok(Overlay::default()), |text| {
+        serde_json::from_str(text).map_err(|_| DbError::Corrupt("resource_versions.overlay"))
+    })
 }
 
 /// With the body and the version of `r`, which is a row of `resources`.

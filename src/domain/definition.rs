@@ -181,14 +181,19 @@ fn pointer(at: &At) -> String {
 
 /// Replaces references and attachment paths: `renamed(rule, text)` and `moved(path)` give the new
 /// text, or `None` to leave it.
-pub fn rewrite(
-    kind: &ResourceType,
+///
+/// # Errors
+/// The rule and the key that two keys of one object would become; the object is left as it is.
+pub fn rewrite<'a>(
+    kind: &'a ResourceType,
     definition: &mut Value,
     renamed: &dyn Fn(&Rule, &str) -> Option<String>,
     moved: &dyn Fn(&str) -> Option<String>,
-) {
+) -> Result<(), (&'a Rule, String)> {
+    let mut lost = None;
     for rule in &kind.rules {
-        visit(rule, definition, &mut |_, text| renamed(rule, text));
+        let twice = visit(rule, definition, &mut |_, text| renamed(rule, text));
+        lost = lost.or(twice.map(|key| (rule, key)));
     }
     for path in &kind.attachments {
         path.for_each_mut(definition, &mut |_, value| {
@@ -199,28 +204,34 @@ pub fn rewrite(
             }
         });
     }
+    lost.map_or(Ok(()), Err)
 }
 
-/// Calls `slot` with each text that the rule finds; what it returns takes the text's place.
-fn visit(rule: &Rule, definition: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option<String>) {
+/// Calls `slot` with each text that the rule finds; what it returns takes the text's place. Returns a key that two
+/// keys of one object would become.
+fn visit(rule: &Rule, definition: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option<String>) -> Option<String> {
+    let mut twice = None;
     match &rule.place {
         Place::Value(path) => path.for_each_mut(definition, &mut |at, value| replace(at, value, slot)),
         Place::Keys(path) => path.for_each_mut(definition, &mut |at, value| {
             let Value::Object(map) = value else { return };
             let mut at = at.clone();
-            let keys = map.keys().cloned().collect::<Vec<_>>();
             let mut moved = Map::new();
-            for key in keys {
+            let mut lost = None;
+            for (key, item) in &*map {
                 at.push(Part::Key(key.clone()));
-                if let (Some(new), Some(item)) = (slot(&at, &key), map.get(&key)) {
-                    moved.insert(new, item.clone());
-                    map.insert(key, Value::Null);
-                } else if let Some(item) = map.get(&key) {
-                    moved.insert(key, item.clone());
-                }
+                let new = slot(&at, key).unwrap_or_else(|| key.clone());
                 at.pop();
+                if moved.contains_key(&new) {
+                    lost = Some(new);
+                } else {
+                    moved.insert(new, item.clone());
+                }
             }
-            *map = moved;
+            match lost {
+                Some(key) => twice = Some(key),
+                None => *map = moved,
+            }
         }),
         Place::Json(outer, inner) => outer.for_each_mut(definition, &mut |at, value| {
             let Some(mut document) = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
@@ -254,6 +265,7 @@ fn visit(rule: &Rule, definition: &mut Value, slot: &mut dyn FnMut(&At, &str) ->
             }
         }),
     }
+    twice
 }
 
 fn replace(at: &At, value: &mut Value, slot: &mut dyn FnMut(&At, &str) -> Option<String>) {

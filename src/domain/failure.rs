@@ -33,7 +33,7 @@ impl Failure {
 }
 
 /// Something that does not stop an import, but should be known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Warning {
     /// A stable code, such as `not_imported_before`.
     pub code: String,
@@ -193,6 +193,15 @@ pub fn resource_invalid(reason: &str) -> Failure {
         "resource_invalid",
         format!("The definition is not valid: {reason}"),
         "Correct it in the environment that exported it, or compare the type files of the two environments.",
+    )
+}
+
+/// The definition cannot be rewritten so that it names what the import makes of its references.
+pub fn reference_not_writable(reason: &str) -> Failure {
+    Failure::new(
+        "reference_not_writable",
+        format!("The definition cannot be rewritten: {reason}."),
+        "Choose another name, or map to another resource.",
     )
 }
 

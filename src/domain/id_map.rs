@@ -1,7 +1,7 @@
 //! Source → target: IDs, names and attachment paths. Both ID modes, `map`, `rename` fill it; all later
 //! code reads only it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -54,10 +54,34 @@ impl IdMap {
         }) || attachments.iter().any(|path| self.attachments.contains_key(path))
     }
 
+    /// Whether a definition must be rewritten to see that it can say what it has to: a text may read otherwise with
+    /// a new name or ID in it, and keys of one object may become one. Whether a rule's texts may not take new IDs,
+    /// `doubted` says.
+    pub fn may_fail(
+        &self,
+        kind: &ResourceType,
+        references: &[Reference],
+        doubted: &mut dyn FnMut(u16) -> bool,
+    ) -> bool {
+        let mut keys = HashSet::new();
+        references.iter().any(|found| {
+            let Some(rule) = kind.rules.get(found.rule as usize) else { return false };
+            match (&rule.place, &found.target) {
+                (Place::Text(..), Target::Id(_)) => self.moved(rule, &found.target).is_some() && doubted(found.rule),
+                (Place::Text(..), target) => self.moved(rule, target).is_some(),
+                (Place::Keys(_), Target::Id(id)) => !keys.insert((found.rule, self.id(id))),
+                _ => false,
+            }
+        })
+    }
+
     /// Rewrites every declared reference and attachment path; nothing else is touched.
-    pub fn rewrite(&self, kind: &ResourceType, definition: &mut Value) {
+    ///
+    /// # Errors
+    /// Keys of one object that would become one.
+    pub fn rewrite(&self, kind: &ResourceType, definition: &mut Value) -> Result<(), Unwritable> {
         if self.is_empty() {
-            return;
+            return Ok(());
         }
         let renamed = |rule: &Rule, text: &str| {
             let by_text = matches!(rule.place, Place::Text(..)) && rule.by_name;
@@ -67,6 +91,54 @@ impl IdMap {
             }
             self.ids.get(text).map(|id| id.as_str().to_owned())
         };
-        definition::rewrite(kind, definition, &renamed, &|path| self.attachments.get(path).cloned());
+        let moved = |path: &str| self.attachments.get(path).cloned();
+        let rewritten = definition::rewrite(kind, definition, &renamed, &moved);
+        rewritten.map_err(|(rule, id)| Unwritable::Keys { role: rule.role.clone(), id })
     }
+
+    /// A definition that was rewritten, read anew, must name exactly what the mapping says.
+    ///
+    /// # Errors
+    /// What it does not name, or names though it should not.
+    pub fn check(&self, kind: &ResourceType, before: &[Reference], after: &[Reference]) -> Result<(), Unwritable> {
+        let wanted = before.iter().map(|found| {
+            let moved = kind.rules.get(found.rule as usize).and_then(|rule| self.moved(rule, &found.target));
+            (found.rule, moved.unwrap_or_else(|| found.target.clone()))
+        });
+        let wanted: HashSet<(u16, Target)> = wanted.collect();
+        let there: HashSet<(u16, Target)> = after.iter().map(|found| (found.rule, found.target.clone())).collect();
+        let lost = wanted.difference(&there).min().or_else(|| there.difference(&wanted).min());
+        lost.map_or(Ok(()), |(rule, target)| {
+            let role = kind.rules.get(*rule as usize).map_or_else(String::new, |rule| rule.role.clone());
+            let name = match target {
+                Target::Id(id) => id.to_string(),
+                Target::Name(name) => name.clone(),
+            };
+            Err(Unwritable::Text { role, name })
+        })
+    }
+}
+
+/// Why a definition cannot be rewritten.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritable {
+    /// Two keys of an object would become one.
+    #[error("two keys of one object would become the {role} {id}")]
+    Keys {
+        /// What they name.
+        role: String,
+        /// What both would become.
+        id: String,
+    },
+    /// A text would read otherwise.
+    #[error("a text that should name the {role} {name} would read otherwise")]
+    Text {
+        /// What it names.
+        role: String,
+        /// The name or ID.
+        name: String,
+    },
+    /// It would not be valid any more.
+    #[error("{0}")]
+    Invalid(String),
 }

@@ -108,6 +108,9 @@ pub struct SharedPart {
 pub struct Thin {
     /// What the target is known to have.
     pub base: String,
+    /// Pages of the index that the target has: their lines are not in the package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<Hash>,
 }
 
 /// One entry of the archive.

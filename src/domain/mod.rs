@@ -15,6 +15,7 @@ pub mod json_path;
 pub mod manifest;
 pub mod outcome;
 pub mod overlay;
+pub mod pages;
 pub mod permission;
 pub mod record;
 pub mod resource;

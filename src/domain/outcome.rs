@@ -38,6 +38,20 @@ pub enum Status {
     Unchanged,
 }
 
+impl Status {
+    /// From its word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "pending" => Self::Pending,
+            "succeeded" => Self::Succeeded,
+            "failed" => Self::Failed,
+            "skipped" => Self::Skipped,
+            "unchanged" => Self::Unchanged,
+            _ => return None,
+        })
+    }
+}
+
 /// How many items of a record have each method and status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counts {
@@ -77,6 +91,22 @@ impl Counts {
             Status::Pending | Status::Skipped | Status::Unchanged => {}
         }
     }
+}
+
+/// On a checklist: a resource came without a secret that it has at its source.
+pub const SECRET_MISSING: &str = "secret_missing";
+
+/// Something that is left to do by hand.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ChecklistEntry {
+    /// A stable code.
+    pub code: String,
+    /// What to do.
+    pub message: String,
+    /// About which resource here.
+    pub resource_id: String,
+    /// It was done.
+    pub done: bool,
 }
 
 /// What becomes of an item when its import was applied, or when nothing was.

@@ -25,13 +25,14 @@ pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
 
 fn package(record: &Record) -> Result<PackageInfo, JobError> {
     let package = record.package.clone().map(serde_json::from_value).transpose();
-    let package = package.map_err(|_| DbError::Corrupt("package"))?;
-    Ok(package.ok_or(DbError::Corrupt("package"))?)
+    let package = package.map_err(|_| DbError::Corrupt("records.package"))?;
+    Ok(package.ok_or(DbError::Corrupt("records.package"))?)
 }
 
 /// Makes the import of the record's package at the target: one, however often this is tried.
 pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
-    let key = record.id.to_string();
+    // Where the first one could not be read without what it left out, there are two.
+    let key = if record.transfer()?.whole { format!("{}/whole", record.id) } else { record.id.to_string() };
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
         return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);

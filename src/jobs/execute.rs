@@ -1,12 +1,11 @@
 //! Executing an import: stage without a lock, then plan once more and merge, alone in the domain, in one
 //! transaction. Killed at any instant, the target holds all of it or none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::db::attachments::Cause;
 use crate::db::definitions;
-
 use crate::db::merge::{self, Writer};
 use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
@@ -14,6 +13,7 @@ use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
 use crate::domain::record::{JobKind, Phase, RecordStatus, Transfer};
+use crate::domain::resource::Hash;
 use crate::planning::{self, Planning};
 use crate::trust;
 use crate::wire::record::{Item, PlanRequest, RecordError};
@@ -34,9 +34,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let applying =
         Change { phase: Some(Phase::Applying), progress: Some((0, total, "resources")), ..Change::default() };
     context.note(applying).await?;
-    let request = PlanRequest::of(&record.options).ok_or_else(|| {
-        JobError::fail("invalid_field", "The import's options cannot be read.", "Set the options again.")
-    })?;
+    let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;
     let mut connection = db::dedicated(&context.app.pool).await?;
     db::jobs::keep_backend(&mut connection, &context.job).await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
@@ -56,7 +54,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
             Attempted::Moved => {}
         }
     }
-    Err(JobError::Retry("the target keeps moving".to_owned()))
+    Err(JobError::Moved)
 }
 
 /// How a try ended.
@@ -104,6 +102,7 @@ impl Attempt<'_> {
         if outcome.written.is_empty() && outcome.filled == 0 {
             // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
             merge::bases(&mut transaction, &self.writer()).await?;
+            db::attachment_bases::note(&mut transaction, &self.writer(), &self.brought(&planning)).await?;
             self.finish(&mut transaction, &planning, true, outcome).await?;
             transaction.commit().await?;
             return Ok(Attempted::Done);
@@ -118,7 +117,7 @@ impl Attempt<'_> {
             transaction.rollback().await?;
             return Ok(Attempted::Moved);
         }
-        match self.merge(&mut transaction).await {
+        match self.merge(&mut transaction, &planning).await {
             Ok(()) => {}
             Err(DbError::Constraint(_) | DbError::Busy) => {
                 transaction.rollback().await?;
@@ -156,7 +155,7 @@ impl Attempt<'_> {
         Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
     }
 
-    async fn merge(&self, connection: &mut PgConnection) -> Result<(), DbError> {
+    async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
         let writer = self.writer();
         merge::resources(connection, &writer).await?;
         db::tombstones::revive(connection, writer.domain_id).await?;
@@ -165,7 +164,31 @@ impl Attempt<'_> {
             db::attachments::refresh_hashes(connection, writer.domain_id, &changed, Cause::Import).await?;
         }
         merge::check_constraints(connection).await?;
-        merge::bases(connection, &writer).await
+        merge::bases(connection, &writer).await?;
+        db::attachment_bases::note(connection, &writer, &self.brought(planning)).await
+    }
+
+    /// The attachment bytes that this import leaves behind under their own paths, where an earlier one left others.
+    fn brought(&self, planning: &Planning) -> HashMap<&str, Hash> {
+        let (plan, facts) = (&planning.plan, &planning.facts);
+        let mut brought = HashMap::new();
+        if planning.options.change_ids {
+            return brought;
+        }
+        for (entry, planned) in self.entries.iter().zip(&plan.items) {
+            for (path, bytes) in &entry.attachments {
+                let Some(bytes) = bytes else { continue };
+                let here = match planned.method {
+                    Method::Create | Method::Update => true,
+                    Method::Unchanged => facts.attachments.get(path) == Some(bytes),
+                    _ => false,
+                };
+                if here && facts.attachment_bases.get(path) != Some(bytes) {
+                    brought.insert(path.as_str(), *bytes);
+                }
+            }
+        }
+        brought
     }
 
     fn writer(&self) -> Writer<'_> {
@@ -206,13 +229,15 @@ impl Attempt<'_> {
             counts: Some(counts),
             error: Some(error(planning, applied, &items).map(|error| serde_json::json!(error))),
             warnings: Some(planning.plan.warnings.clone()),
-            checklist: Some(serde_json::json!(outcome.checklist)),
+            checklist: Some(outcome.checklist),
             transfer: Some(Transfer::default()),
             ..Change::default()
         };
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
             let unused: Vec<i64> = bodies.filter(|id| !outcome.bodies.contains(id)).collect();
+            let source = &self.manifest.environment.id;
+            db::index_pages::keep_last(connection, self.record.domain_id, source, self.record.id).await?;
             definitions::use_runs(connection, self.record.id, &unused).await?;
         }
         db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;

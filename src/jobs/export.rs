@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::db;
 use crate::db::closure::{Node, Resolved};
+use crate::db::exports::Named;
 use crate::db::records::{Change, Record};
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
@@ -67,8 +68,22 @@ pub async fn run(context: Context) -> Result<(), JobError> {
 /// A package in the store, not yet in its record.
 pub(super) struct Exported {
     pub(super) resolved: Arc<Resolved>,
+    /// The attachments, in the order of who names them.
+    pub(super) named: Arc<Vec<Named>>,
+    /// Who stands in pages that the target has: they come last there, lowest ID first.
+    paged: HashSet<ResourceId>,
     /// Package, warnings, progress.
     pub(super) change: Change,
+}
+
+impl Exported {
+    /// What comes along, in the order in which whoever reads the package lists it.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let (mut paged, listed): (Vec<&Node>, Vec<&Node>) =
+            self.resolved.nodes().iter().partition(|node| self.paged.contains(&node.id));
+        paged.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        listed.into_iter().chain(paged)
+    }
 }
 
 /// Resolves, packs and stores, seeing one state of the catalogue throughout; for a target, without what that
@@ -79,9 +94,8 @@ pub(super) async fn make(
     target: Option<&Courier>,
     whole: bool,
 ) -> Result<Exported, JobError> {
-    let options: ExportOptions = serde_json::from_value(record.options.clone()).map_err(|_| {
-        JobError::fail("invalid_field", "The export's options cannot be read.", "Start the export again.")
-    })?;
+    let options: ExportOptions =
+        serde_json::from_value(record.options.clone()).map_err(|_| JobError::Corrupt("records.options"))?;
     // First the target, that nobody holds a snapshot while nobody answers.
     let there = match target {
         Some(target) => Some(target.tried(|| target.remote.environment()).await??),
@@ -97,7 +111,7 @@ pub(super) async fn make(
     db::exports::begin_snapshot(&mut connection).await?;
     let types = &context.app.types;
     let mut roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
-        .map_err(|_| JobError::Retry("the selection cannot be read".to_owned()))?;
+        .map_err(|_| JobError::Corrupt("records.roots"))?;
     let mut resolved =
         db::closure::resolve(&mut connection, types, record.domain_id, &roots, options.export_upstream).await?;
     let mut warnings = gone(&resolved.gone, &options)?;
@@ -123,6 +137,8 @@ pub(super) async fn make(
         warnings.extend(sealed.warnings);
     }
     warnings.extend(told(&resolved, &prepared));
+    let named = prepared.named.clone();
+    let mut paged = HashSet::new();
     let leave_out = match (target, there) {
         (Some(target), Some(there)) if !whole => negotiate::ask(target, record, &prepared, there.id).await?,
         _ => None,
@@ -131,10 +147,13 @@ pub(super) async fn make(
     let progress = Some((0, total, "resources"));
     context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
     let selection = (roots, options.export_upstream);
+    if let Some(out) = &leave_out {
+        paged.clone_from(&out.paged);
+    }
     let packed = pack::write(context, &mut connection, record, selection, prepared, leave_out).await?;
     db::exports::end_snapshot(&mut connection).await?;
     let change = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
-    Ok(Exported { resolved, change })
+    Ok(Exported { resolved, named, paged, change })
 }
 
 /// Puts the package into the store.
@@ -208,6 +227,8 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         warnings: Vec::new(),
         drifted: false,
         target_content_hash: None,
+        as_sent: false,
+        arrives: None,
     }
 }
 

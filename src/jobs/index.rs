@@ -14,8 +14,9 @@ use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::manifest::{Manifest, ValuesLine};
 use crate::domain::overlay::Overlay;
+use crate::domain::pages::{Page, PageLine};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
-use crate::domain::{json, overlay};
+use crate::domain::{json, overlay, pages};
 use crate::package::PackageError;
 use crate::package::reader::Package;
 
@@ -49,6 +50,33 @@ impl Line {
     }
 }
 
+/// An index as far as it is read.
+struct Reading {
+    lines: Vec<Line>,
+    sent: Vec<usize>,
+    seen: HashSet<ResourceId>,
+    most: u64,
+}
+
+impl Reading {
+    fn add(&mut self, mut line: Line) -> Result<(), PackageError> {
+        if self.lines.len() as u64 >= self.most {
+            return Err(PackageError::Limit(format!("it has more than {} resources", self.most)));
+        }
+        if !self.seen.insert(line.id.clone()) {
+            return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
+        }
+        check_words(&line.type_key, &line.name, &line.directory)
+            .map_err(|reason| PackageError::Tampered(format!("the resource {}: {reason}", line.id)))?;
+        line.attachments.sort_unstable();
+        if !line.left_out {
+            self.sent.push(self.lines.len());
+        }
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
 /// The index of a package, with what belongs to the environment that it comes from.
 pub(super) struct Index {
     pub(super) lines: Vec<Line>,
@@ -62,35 +90,73 @@ pub(super) struct Index {
 
 impl Index {
     /// Reads it, up to so many lines.
-    pub(super) fn read(package: &mut Package, most: u64) -> Result<Self, PackageError> {
+    /// `pages`: the lines of those that are not in the package, as it was said before what stands in them.
+    pub(super) fn read(package: &mut Package, pages: &[String], most: u64) -> Result<Self, PackageError> {
         let thin = package.manifest.thin.is_some();
         let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
-        let (mut lines, mut sent, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut reading = Reading { lines: Vec::new(), sent: Vec::new(), seen: HashSet::new(), most };
         package.index::<PackageError>(&mut |batch| {
             for text in lines_of(&batch.text) {
                 let mut line: Line = serde_json::from_slice(text)
                     .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
-                if lines.len() as u64 >= most {
-                    return Err(PackageError::Limit(format!("it has more than {most} resources")));
-                }
-                if !seen.insert(line.id.clone()) {
-                    return Err(PackageError::Tampered(format!("it lists the resource {} twice", line.id)));
-                }
-                check_words(&line.type_key, &line.name, &line.directory)
-                    .map_err(|reason| PackageError::Tampered(format!("the resource {}: {reason}", line.id)))?;
                 for (_, hash) in &mut line.attachments {
                     *hash = hash.filter(|hash| thin || present.contains(hash));
                 }
-                line.attachments.sort_unstable();
-                if !(thin && line.left_out) {
-                    sent.push(lines.len());
-                }
-                lines.push(line);
+                line.left_out &= thin;
+                reading.add(line)?;
             }
             Ok(())
         })?;
-        let values = values(package, &seen)?;
+        let mut values = values(package, &reading.seen)?;
+        for text in pages.iter().flat_map(|lines| lines.lines()) {
+            let PageLine {
+                id,
+                type_key,
+                name,
+                directory,
+                content_hash,
+                definition_hash,
+                reason,
+                owner,
+                attachments,
+                values: own,
+            } = serde_json::from_str(text).map_err(|error| PackageError::Tampered(format!("a page: {error}")))?;
+            if own != Overlay::default() {
+                values.insert(id.clone(), own);
+            }
+            let left_out = true;
+            reading.add(Line {
+                id,
+                type_key,
+                name,
+                directory,
+                content_hash,
+                definition_hash,
+                reason,
+                owner,
+                left_out,
+                attachments,
+            })?;
+        }
+        let Reading { lines, sent, .. } = reading;
         Ok(Self { lines, sent, present, values, thin })
+    }
+
+    /// It in pages, as whoever sent it would cut them.
+    pub(super) fn pages(&self) -> Result<Vec<Page>, serde_json::Error> {
+        let line = |line: &Line| PageLine {
+            id: line.id.clone(),
+            type_key: line.type_key.clone(),
+            name: line.name.clone(),
+            directory: line.directory.clone(),
+            content_hash: line.content_hash,
+            definition_hash: line.definition_hash,
+            reason: line.reason,
+            owner: line.owner.clone(),
+            attachments: line.attachments.clone(),
+            values: self.values(&line.id).cloned().unwrap_or_default(),
+        };
+        pages::cut(self.lines.iter().map(line).collect())
     }
 
     /// How many resources it lists.

@@ -4,16 +4,21 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde::ser::{SerializeSeq, Serializer};
 
+use crate::db::DbError;
 use crate::db::closure::{Node, Resolved};
 use crate::db::exports::Named;
 use crate::domain::closure::Reason;
 use crate::domain::graph::{Key, Link};
 use crate::domain::manifest::ValuesLine;
 use crate::domain::overlay::Overlay;
-use crate::domain::resource::Hash;
+use crate::domain::pages::PageLine;
+use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::type_file::Types;
+
+use super::JobError;
 
 /// A line of the index; its shape is that of [`crate::domain::manifest::IndexLine`].
 #[derive(Serialize)]
@@ -59,29 +64,46 @@ impl Serialize for References<'_> {
     }
 }
 
+/// What rests in a column.
+fn read<T: DeserializeOwned>(text: &str, column: &'static str) -> io::Result<T> {
+    serde_json::from_str(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, DbError::Corrupt(column)))
+}
+
 fn attachments<S: Serializer>(named: &[Named], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(named.iter().map(|named| (&named.path, named.bytes.map(|(hash, _)| hash))))
 }
 
+/// The attachments of a resource, out of those of all in the order of who names them.
+fn attachments_of<'a>(named: &'a [Named], node: &Node) -> &'a [Named] {
+    let from = named.partition_point(|named| named.resource_id.as_str() < node.id.as_str());
+    let count = named[from..].iter().take_while(|named| named.resource_id == node.id.as_str()).count();
+    &named[from..from + count]
+}
+
+/// The paths of a resource's attachments with the hashes of their bytes.
+pub(super) fn hashes_of(named: &[Named], node: &Node) -> Vec<(String, Option<Hash>)> {
+    let named = attachments_of(named, node).iter();
+    named.map(|named| (named.path.clone(), named.bytes.map(|(hash, _)| hash))).collect()
+}
+
 /// Writes the index; `named`: the attachments, in the order of who names them; `sent`: whose contents come along, in
-/// a package that leaves some out.
+/// a package that leaves some out; `paged`: who stands in pages that the target has.
 pub(super) fn index(
     out: &mut dyn Write,
     resolved: &Resolved,
     named: &[Named],
     types: &Types,
     sent: Option<&HashSet<String>>,
+    paged: &HashSet<ResourceId>,
 ) -> io::Result<()> {
     // The serializer writes word by word.
     let mut line = Vec::new();
-    for (node, key) in resolved.nodes().iter().zip(0..) {
+    for (node, key) in resolved.nodes().iter().zip(0..).filter(|(node, _)| !paged.contains(&node.id)) {
         line.clear();
         let children: Vec<(String, String)> = match &node.children {
-            Some(pairs) => serde_json::from_str(pairs)?,
+            Some(pairs) => read(pairs, "resource_versions.children")?,
             None => Vec::new(),
         };
-        let from = named.partition_point(|named| named.resource_id.as_str() < node.id.as_str());
-        let count = named[from..].iter().take_while(|named| named.resource_id == node.id.as_str()).count();
         let entry = IndexLine {
             id: node.id.as_str(),
             type_key: &node.kind,
@@ -94,7 +116,7 @@ pub(super) fn index(
             owner: &node.owner,
             references: References { resolved, types, key },
             children: children.into_iter().map(|(_, id)| id).collect(),
-            attachments: &named[from..from + count],
+            attachments: attachments_of(named, node),
         };
         serde_json::to_writer(&mut line, &entry)?;
         line.push(b'\n');
@@ -131,11 +153,29 @@ pub(super) fn resource(lines: &mut Vec<u8>, node: &Node, body: &str) -> io::Resu
     Ok(())
 }
 
+/// The line of a resource in a page.
+pub(super) fn page_line(node: &Node, named: &[Named]) -> Result<PageLine, JobError> {
+    let corrupt = |_| JobError::from(DbError::Corrupt("overlay"));
+    let values = node.overlay.as_deref().map(serde_json::from_str::<Overlay>).transpose().map_err(corrupt)?;
+    Ok(PageLine {
+        id: node.id.clone(),
+        type_key: node.kind.to_string(),
+        name: node.name.to_string(),
+        directory: node.directory.to_string(),
+        content_hash: node.content_hash,
+        definition_hash: node.definition_hash,
+        reason: node.reason,
+        owner: Some(node.owner.to_string()),
+        attachments: hashes_of(named, node),
+        values: values.map(Overlay::travelling).unwrap_or_default(),
+    })
+}
+
 /// Writes what of each resource belongs to this environment alone.
-pub(super) fn values(out: &mut dyn Write, resolved: &Resolved) -> io::Result<()> {
-    for node in resolved.nodes() {
+pub(super) fn values(out: &mut dyn Write, resolved: &Resolved, paged: &HashSet<ResourceId>) -> io::Result<()> {
+    for node in resolved.nodes().iter().filter(|node| !paged.contains(&node.id)) {
         let Some(text) = &node.overlay else { continue };
-        let values = serde_json::from_str::<Overlay>(text)?.travelling();
+        let values = read::<Overlay>(text, "resource_versions.overlay")?.travelling();
         serde_json::to_writer(&mut *out, &ValuesLine { id: node.id.clone(), values })?;
         out.write_all(b"\n")?;
     }

@@ -1,12 +1,15 @@
 //! Online migrations: the export's own function here, its package brought to the target's ordinary import,
 //! executed there, and the outcome mirrored here. Each step looks first at how far an earlier run came.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::db::record_notes::{self, Notes};
 use crate::db::records::{Change, Record};
+use crate::domain::failure::Warning;
 use crate::domain::outcome::{Counts, Status};
 use crate::domain::record::{Phase, RecordStatus, Transfer};
 use crate::planning;
@@ -15,7 +18,7 @@ use crate::wire;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
 use super::courier::Courier;
-use super::{Context, JobError, deliver, export};
+use super::{Context, JobError, deliver, export, mirrored, notes};
 
 /// What an online migration keeps in its record's options, besides those of its export.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,9 +32,7 @@ pub(super) struct MigrationOptions {
 
 impl MigrationOptions {
     pub(super) fn of(record: &Record) -> Result<Self, JobError> {
-        serde_json::from_value(record.options.clone()).map_err(|_| {
-            JobError::fail("invalid_field", "The migration's options cannot be read.", "Start the migration again.")
-        })
+        serde_json::from_value(record.options.clone()).map_err(|_| JobError::Corrupt("records.options"))
     }
 }
 
@@ -49,7 +50,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         pack(&courier, &record, record.transfer()?).await?;
         record = context.record().await?;
     }
-    let there = match record.remote_record_id {
+    let mut there = match record.remote_record_id {
         Some(there) => there,
         None => {
             let there = send(&courier, &record).await?;
@@ -67,6 +68,13 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let mut sendings = 0;
     loop {
         let found = follow(&courier, there).await?;
+        if found.status == "failed" && lacks(found.error.as_ref()) && sendings < SENDINGS {
+            // It names what the target has forgotten since: another import, of all.
+            sendings += 1;
+            there = send_anew(&courier).await?;
+            record = context.record().await?;
+            continue;
+        }
         if found.status != "awaiting_confirmation" {
             return mirror(&courier, &record, &found).await;
         }
@@ -107,7 +115,12 @@ fn lacks(error: Option<&RecordError>) -> bool {
 /// this record.
 async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
     let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
-    let items: Vec<Item> = exported.resolved.nodes().iter().map(|node| export::item(node, Status::Pending)).collect();
+    let prefix = planning::options(&MigrationOptions::of(record)?.plan).ok().and_then(|plan| plan.directory_prefix);
+    let item = |node| Item {
+        arrives: Some(mirrored::arrives(node, &exported.named, prefix.as_deref())),
+        ..export::item(node, Status::Pending)
+    };
+    let items: Vec<Item> = exported.nodes().map(item).collect();
     let size = exported.change.package.as_ref().and_then(|package| package["size"].as_u64()).unwrap_or_default();
     let change = Change {
         phase: Some(Phase::Uploading),
@@ -136,6 +149,16 @@ async fn send(courier: &Courier, record: &Record) -> Result<Uuid, JobError> {
         }
     }
     noted.map(|()| there.id)
+}
+
+/// Packs all contents and makes another import of them.
+async fn send_anew(courier: &Courier) -> Result<Uuid, JobError> {
+    let record = courier.context.record().await?;
+    let transfer = record.transfer()?;
+    if !transfer.whole {
+        pack(courier, &record, Transfer { whole: true, ..transfer }).await?;
+    }
+    send(courier, &courier.context.record().await?).await
 }
 
 /// Packs and sends all contents to an import that lacks some.
@@ -256,7 +279,7 @@ async fn show(
         return Ok(Next::Send);
     }
     let record = context.record().await?;
-    let items = items(courier, &record, there).await?;
+    let items = mirrored::items(courier, &record, &planned, Status::Pending).await?;
     let total = items.len() as u64;
     let change = Change {
         status: Some(RecordStatus::AwaitingConfirmation),
@@ -272,37 +295,18 @@ async fn show(
     Ok(Next::Shown)
 }
 
-/// All items of the import there.
-async fn items(courier: &Courier, record: &Record, there: Uuid) -> Result<Vec<Item>, JobError> {
-    let sent = record.package.as_ref().and_then(|package| package["resources"].as_u64()).unwrap_or_default();
-    let mut items: Vec<Item> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = courier.tried(|| courier.remote.items(there, cursor.as_deref())).await??;
-        let empty = page.items.is_empty() && page.next_cursor.is_some();
-        items.extend(page.items);
-        if empty || items.len() as u64 > sent {
-            let message = "The target reports more resources than were sent.";
-            return Err(
-                RemoteError::settings(message, "Check that the target's address is that of a Ferry server.").into()
-            );
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            return Ok(items);
-        }
-    }
-}
-
 /// Ends this record as the one there ended, with its items.
 async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record) -> Result<(), JobError> {
     let context = &courier.context;
-    let items = items(courier, record, ended.id).await?;
-    let mut warnings = record.warnings.clone();
-    if let (Some(own), Some(theirs)) = (warnings.as_array_mut(), serde_json::json!(ended.warnings).as_array()) {
-        let new: Vec<_> = theirs.iter().filter(|warning| !own.contains(warning)).cloned().collect();
-        own.extend(new);
-    }
+    let items = mirrored::items(courier, record, ended, Status::Unchanged).await?;
+    let items: Vec<Item> = items.into_iter().map(|item| Item { arrives: None, ..item }).collect();
+    let (theirs, checklist) = notes::all(courier, record, ended).await?;
+    let mut warnings: Vec<Warning> = {
+        let mut connection = context.app.pool.acquire().await?;
+        record_notes::all(&mut connection, record, Notes::Warnings).await?
+    };
+    let known: HashSet<Warning> = warnings.iter().cloned().collect();
+    warnings.extend(theirs.into_iter().filter(|warning| !known.contains(warning)));
     let status = RecordStatus::parse(&ended.status).filter(|status| status.is_final()).unwrap_or(RecordStatus::Failed);
     let total = items.len() as u64;
     let counts: Counts = if items.is_empty() { ended.counts } else { planning::counts(&items) };
@@ -312,8 +316,8 @@ async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record
         progress: Some((total, total, "resources")),
         counts: Some(counts),
         error: Some(ended.error.as_ref().map(|error| serde_json::json!(error))),
-        warnings: serde_json::from_value(warnings).ok(),
-        checklist: Some(serde_json::json!(ended.checklist)),
+        warnings: Some(warnings),
+        checklist: Some(checklist),
         ..Change::default()
     };
     context.end(unless_none(&items), change).await

@@ -10,7 +10,9 @@ pub mod export;
 mod index;
 mod lines;
 pub mod migrate;
+mod mirrored;
 mod negotiate;
+mod notes;
 mod pack;
 mod parse;
 pub mod rederive;
@@ -46,6 +48,12 @@ pub enum JobError {
     /// Something passing: the job is put back.
     #[error("{0}")]
     Retry(String),
+    /// What the work was planned for is not so any more: the job is put back.
+    #[error("the target keeps moving")]
+    Moved,
+    /// What is stored (`table.column`) cannot be read: the record fails, and keeps its package.
+    #[error("what is stored in {0} cannot be read")]
+    Corrupt(&'static str),
     /// Another worker has the job; nothing more is to be written.
     #[error("the job was taken over")]
     Fenced,
@@ -63,6 +71,20 @@ impl JobError {
         Self::fail("package_incomplete", message, "Try again: what is missing is sent then.")
     }
 
+    /// Why the record fails, unless trying again may help.
+    fn cause(self) -> Result<RecordError, Self> {
+        match self {
+            Self::Fail(error) => Ok(error),
+            Self::Corrupt(column) => Ok(RecordError {
+                code: "storage_corrupt".to_owned(),
+                message: format!("What the database holds in {column} cannot be read."),
+                hint: "Ask the administrator to restore the environment's database from a backup, then try again."
+                    .to_owned(),
+            }),
+            other => Err(other),
+        }
+    }
+
     pub(crate) fn fail(code: &str, message: impl Into<String>, hint: &str) -> Self {
         Self::Fail(RecordError { code: code.to_owned(), message: message.into(), hint: hint.to_owned() })
     }
@@ -72,6 +94,7 @@ impl From<DbError> for JobError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Fenced => Self::Fenced,
+            DbError::Corrupt(column) => Self::Corrupt(column),
             other => Self::Retry(other.to_string()),
         }
     }
@@ -100,6 +123,10 @@ impl From<PackageError> for JobError {
         match (error.code(), &error) {
             (Some(code), _) => Self::fail(code, error.to_string(), error.hint()),
             (None, PackageError::Io(io)) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full.into(),
+            (None, PackageError::Io(io)) => match io.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(DbError::Corrupt(column)) => Self::Corrupt(column),
+                _ => Self::Retry(error.to_string()),
+            },
             (None, _) => Self::Retry(error.to_string()),
         }
     }

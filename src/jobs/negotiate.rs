@@ -1,11 +1,16 @@
 //! Asking the target what it lacks, so that only what changed travels.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::db::records::Record;
+use crate::domain::pages::{self, PAGED};
 use crate::domain::record::Phase;
+use crate::domain::resource::{Hash, ResourceId};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
 use super::courier::Courier;
@@ -43,43 +48,53 @@ pub(super) async fn ask(
             .map(|(key, digest)| (key, digest.to_string()))
             .collect::<BTreeMap<_, _>>(),
         options: options.plan,
+        pages: Vec::new(),
     };
-    let attachments = prepared.attachments();
-    let resource = |at: usize| LackingLine {
-        id: Some(prepared.nodes()[at].id.to_string()),
-        content_hash: Some(prepared.nodes()[at].content_hash.to_string()),
-        ..LackingLine::default()
-    };
-    let bytes = |hash: &crate::domain::resource::Hash| LackingLine {
-        attachment: Some(hash.to_string()),
-        ..LackingLine::default()
-    };
-    let lines = (0..prepared.nodes().len()).map(resource).chain(attachments.iter().map(bytes));
-    let mut lines = lines.peekable();
     let mut lacking = Lacking::default();
+    let mut pages = Vec::new();
+    if prepared.nodes().len() >= PAGED {
+        let lines = prepared.page_lines()?;
+        let written = |error| JobError::Retry(format!("a line cannot be written: {error}"));
+        pages = blocking(move || pages::cut(lines).map_err(written)).await?;
+        let names = pages.iter().map(|page| page.name.hex()).collect();
+        lacking = lacking_of(courier, LackingHead { pages: names, ..head.clone() }, Vec::new()).await?;
+        let unknown: HashSet<Hash> = lacking.unknown_pages.iter().filter_map(|name| Hash::parse(name)).collect();
+        pages.retain(|page| !unknown.contains(&page.name));
+    }
+    let known: HashSet<&str> = pages.iter().flat_map(|page| &page.ids).map(ResourceId::as_str).collect();
+    let mut lines = prepared.lines(&known).into_iter().peekable();
     while lines.peek().is_some() {
-        let portion: Vec<LackingLine> = lines.by_ref().take(PORTION).collect();
-        let head = head.clone();
-        let body = Bytes::from(blocking(move || body(&head, &portion)).await?);
-        let answer = courier.tried(|| courier.remote.lacking(body.clone())).await??;
+        let answer = lacking_of(courier, head.clone(), lines.by_ref().take(PORTION).collect()).await?;
         lacking.ids.extend(answer.ids);
         lacking.attachments.extend(answer.attachments);
     }
-    let missing: HashSet<String> = lacking.attachments.into_iter().collect();
+    let missing: HashSet<Hash> = lacking.attachments.iter().filter_map(|hash| Hash::parse(hash)).collect();
+    let lacking: HashSet<String> = lacking.ids.into_iter().collect();
+    pages.retain(|page| !page.ids.iter().any(|id| lacking.contains(id.as_str())));
     Ok(Some(LeaveOut {
         base: there,
-        lacking: lacking.ids.into_iter().collect(),
-        attachments: attachments.into_iter().filter(|hash| missing.contains(&hash.to_string())).collect(),
+        lacking,
+        attachments: missing,
+        paged: pages.iter().flat_map(|page| page.ids.iter().cloned()).collect(),
+        pages: pages.into_iter().map(|page| page.name).collect(),
     }))
 }
 
+async fn lacking_of(courier: &Courier, head: LackingHead, lines: Vec<LackingLine>) -> Result<Lacking, JobError> {
+    let body = Bytes::from(blocking(move || body(&head, &lines)).await?);
+    Ok(courier.tried(|| courier.remote.lacking(body.clone())).await??)
+}
+
+/// A request in gzip.
 fn body(head: &LackingHead, lines: &[LackingLine]) -> Result<Vec<u8>, JobError> {
     let corrupt = |_| JobError::Retry("a request cannot be written".to_owned());
-    let mut body = serde_json::to_vec(head).map_err(corrupt)?;
-    body.push(b'\n');
+    let mut text = serde_json::to_vec(head).map_err(corrupt)?;
+    text.push(b'\n');
     for line in lines {
-        serde_json::to_writer(&mut body, line).map_err(corrupt)?;
-        body.push(b'\n');
+        serde_json::to_writer(&mut text, line).map_err(corrupt)?;
+        text.push(b'\n');
     }
-    Ok(body)
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = packed.write_all(&text).and_then(|()| packed.finish());
+    written.map_err(|error| JobError::Retry(format!("a request cannot be compressed: {error}")))
 }

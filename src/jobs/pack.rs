@@ -18,11 +18,13 @@ use crate::db::exports::Named;
 use crate::db::records::{Change, Record};
 use crate::db::{self, PgConnection};
 use crate::domain::manifest::{FORMAT, Manifest, Origin, PRODUCT, Thin};
+use crate::domain::pages::PageLine;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};
 use crate::package::{INDEX, PackageError, VALUES, shard_name};
 use crate::store::attachment_key;
+use crate::wire::import::LackingLine;
 
 use super::{Context, JobError, blocking, lines};
 
@@ -41,7 +43,7 @@ type Zip = Writer<BufWriter<File>>;
 pub(super) struct Prepared {
     resolved: Arc<Resolved>,
     /// The attachments, in the order of who names them.
-    named: Arc<Vec<Named>>,
+    pub(super) named: Arc<Vec<Named>>,
     /// Those that travel, sealed.
     pub(super) secrets: Option<Vec<u8>>,
 }
@@ -54,6 +56,10 @@ pub(super) struct LeaveOut {
     pub(super) lacking: HashSet<String>,
     /// The attachment bytes that it lacks.
     pub(super) attachments: HashSet<Hash>,
+    /// The pages of the index that it has, with nothing in them that it lacks.
+    pub(super) pages: Vec<Hash>,
+    /// What stands in them.
+    pub(super) paged: HashSet<ResourceId>,
 }
 
 impl Prepared {
@@ -67,9 +73,24 @@ impl Prepared {
         self.named.iter().filter(|named| named.bytes.is_none())
     }
 
-    /// The attachments whose bytes are there.
-    pub(super) fn attachments(&self) -> HashSet<Hash> {
-        self.named.iter().filter_map(|named| Some(named.bytes?.0)).collect()
+    /// The lines of all resources, as they stand in pages.
+    pub(super) fn page_lines(&self) -> Result<Vec<PageLine>, JobError> {
+        self.nodes().iter().map(|node| lines::page_line(node, &self.named)).collect()
+    }
+
+    /// The lines that ask whether the target has them, but for those of some resources: first all resources, then
+    /// the attachments that they name.
+    pub(super) fn lines(&self, but: &HashSet<&str>) -> Vec<LackingLine> {
+        let resource = |node: &Node| LackingLine {
+            id: Some(node.id.to_string()),
+            content_hash: Some(node.content_hash.to_string()),
+            ..LackingLine::default()
+        };
+        let asked = self.nodes().iter().filter(|node| !but.contains(node.id.as_str()));
+        let named = self.named.iter().filter(|named| !but.contains(named.resource_id.as_str()));
+        let bytes: HashSet<Hash> = named.filter_map(|named| Some(named.bytes?.0)).collect();
+        let attachment = |hash: Hash| LackingLine { attachment: Some(hash.to_string()), ..LackingLine::default() };
+        asked.map(resource).chain(bytes.into_iter().map(attachment)).collect()
     }
 }
 
@@ -116,20 +137,26 @@ pub(super) async fn write(
         .collect();
     let (lines, types) = ((resolved.clone(), named.clone()), app.types.clone());
     let lacking = leave_out.as_ref().map(|out| out.lacking.clone());
+    let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
+    let told = Arc::new(paged);
+    let listed = told.clone();
     let index = tokio::task::spawn_blocking(move || {
         let (resolved, named) = lines;
-        Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref()))
+        Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref(), &listed))
     });
     let pending = VecDeque::from([(INDEX.to_owned(), index)]);
     zip = shards(context, connection, &nodes, pending, zip).await?;
     let own = resolved.clone();
-    if own.nodes().iter().any(|node| node.overlay.is_some()) {
-        let values = tokio::task::spawn_blocking(move || Shard::compress(|out| lines::values(out, &own)));
+    if own.nodes().iter().any(|node| node.overlay.is_some() && !told.contains(&node.id)) {
+        let told = told.clone();
+        let values = tokio::task::spawn_blocking(move || Shard::compress(|out| lines::values(out, &own, &told)));
         zip = write_first(zip, &mut VecDeque::from([(VALUES.to_owned(), values)])).await?;
     }
     zip = attachments(app, bytes, zip).await?;
-    let thin = leave_out.map(|out| Thin { base: out.base });
-    let (roots, export_upstream) = selection;
+    let thin = leave_out.map(|out| Thin { base: out.base, pages: out.pages });
+    let (mut roots, export_upstream) = selection;
+    // The lines of a page say by themselves who was selected.
+    roots.retain(|id| !told.contains(id));
     let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, &resolved) };
     let app = app.clone();
     blocking(move || {
@@ -162,7 +189,7 @@ async fn shards(
         let portion: Vec<i64> = nodes.iter().map(|node| node.definition_id).collect();
         let mut bodies = db::exports::bodies(connection, &portion);
         for node in nodes {
-            let body = bodies.try_next().await?.ok_or(db::DbError::Corrupt("definition"))?;
+            let body = bodies.try_next().await?.ok_or(db::DbError::Corrupt("definitions.body"))?;
             lines::resource(&mut lines, node, &body).map_err(PackageError::Io)?;
             if lines.len() >= SHARD_BYTES {
                 let full = std::mem::replace(&mut lines, Vec::with_capacity(SHARD_BYTES + SLACK));

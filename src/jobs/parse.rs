@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
-
 use crate::db::records::{Change, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::content::{self, Content};
@@ -19,6 +18,7 @@ use crate::domain::import_plan::{Contents, Entry};
 use crate::domain::json;
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::overlay::Overlay;
+use crate::domain::pages::{PAGED, Page};
 use crate::domain::record::{JobKind, Phase, RecordStatus};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
 use crate::domain::trust::{Signature, Untrusted};
@@ -57,13 +57,13 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let manifest = package.manifest.clone();
     let mut connection = db::dedicated(&app.pool).await?;
     db::jobs::keep_backend(&mut connection, &context.job).await?;
-    let Parsed { mut entries, block, package } = read(context, &mut connection, &manifest, package).await?;
+    let Parsed { mut entries, block, pages, package } = read(context, &mut connection, &manifest, package).await?;
     let package = carry(app, &mut connection, record, package, &mut entries).await?;
     drop(package);
 
     context.phase(Phase::Planning).await?;
     let signature = pin(app, &mut connection, record, &manifest).await?;
-    let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("options"))?;
+    let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
     let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
     let total = entries.len() as u64;
@@ -84,6 +84,10 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::update(&mut transaction, record.id, change).await?;
     definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
+    if !pages.is_empty() {
+        let source = &manifest.environment.id;
+        db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
+    }
     db::jobs::end(&mut transaction, &context.job).await?;
     if executed {
         db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
@@ -157,6 +161,8 @@ struct Parsed {
     entries: Vec<Entry>,
     /// Where its bodies are.
     block: i64,
+    /// Its index, to be known the next time.
+    pages: Vec<Page>,
     package: Package,
 }
 
@@ -172,9 +178,13 @@ async fn read(
 ) -> Result<Parsed, JobError> {
     let app = &context.app;
     let most = app.config.limits.max_resources;
-    let (index, mut package) = blocking(move || {
-        let index = Index::read(&mut package, most)?;
-        Ok((index, package))
+    let known = known_pages(connection, context.job.domain_id, manifest).await?;
+    let (index, pages, mut package) = blocking(move || {
+        let index = Index::read(&mut package, &known, most)?;
+        let keep = package.manifest.thin.is_some() && index.len() >= PAGED;
+        let pages = if keep { index.pages() } else { Ok(Vec::new()) };
+        let pages = pages.map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+        Ok((index, pages, package))
     })
     .await?;
     let index = Arc::new(index);
@@ -238,7 +248,24 @@ async fn read(
     }
     let package = attachments(context, connection, package).await?;
     let entries = index::complete(app, connection, context.job.domain_id, manifest, &index, found).await?;
-    Ok(Parsed { entries, block, package })
+    Ok(Parsed { entries, block, pages, package })
+}
+
+/// The lines of the pages that a package names, in its order.
+async fn known_pages(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    manifest: &Manifest,
+) -> Result<Vec<String>, JobError> {
+    let names = manifest.thin.as_ref().map(|thin| thin.pages.as_slice()).unwrap_or_default();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = db::index_pages::find(connection, domain_id, &manifest.environment.id, names).await?;
+    let gone = || PackageError::Incomplete("it names pages of its index that are not here any more".to_owned());
+    let lines: Result<Vec<String>, PackageError> =
+        names.iter().map(|name| found.remove(name).ok_or_else(gone)).collect();
+    Ok(lines?)
 }
 
 /// Writes bodies where nobody sees them yet. They may be lost: the commit of what points at them is not.

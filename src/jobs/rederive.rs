@@ -111,8 +111,8 @@ struct Derived<'a> {
 }
 
 fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a Row) -> Result<Derived<'a>, StartError> {
-    let id = ResourceId::parse(&row.resource_id).map_err(|_| DbError::Corrupt("resource ID"))?;
-    let mut value: Value = serde_json::from_str(&row.body).map_err(|_| DbError::Corrupt("definition"))?;
+    let id = ResourceId::parse(&row.resource_id).map_err(|_| DbError::Corrupt("resource_versions.resource_id"))?;
+    let mut value: Value = serde_json::from_str(&row.body).map_err(|_| DbError::Corrupt("definitions.body"))?;
     let old = db::resources::overlay(row.overlay.as_deref())?;
     // Secrets stay where they are; everything else may be content now.
     let (secrets, rest): (Vec<_>, Vec<_>) =
@@ -144,8 +144,8 @@ impl Derived<'_> {
         replaced: &mut Vec<i64>,
     ) -> Result<(), StartError> {
         let (row, Content { body, hash, parts, .. }) = (self.row, &self.content);
-        let kept: Vec<(String, Option<Hash>)> =
-            serde_json::from_value(row.attachments.clone()).map_err(|_| DbError::Corrupt("attachment"))?;
+        let kept: Vec<(String, Option<Hash>)> = serde_json::from_value(row.attachments.clone())
+            .map_err(|_| DbError::Corrupt("resource_versions.attachments"))?;
         let kept: HashMap<&str, Option<Hash>> = kept.iter().map(|(path, hash)| (path.as_str(), *hash)).collect();
         let bytes = |path: &String| {
             if row.current { current(path) } else { kept.get(path.as_str()).copied().flatten() }

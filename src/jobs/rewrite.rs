@@ -10,6 +10,8 @@ use crate::db::definitions::{self, Bodies};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::content::Content;
 use crate::domain::definition::Parts;
+use crate::domain::failure;
+use crate::domain::id_map::Unwritable;
 use crate::domain::outcome::Method;
 use crate::domain::overlay::Location;
 use crate::domain::resource::Hash;
@@ -75,10 +77,16 @@ fn wants_body(staging: &Staging, at: usize) -> bool {
 
 fn read(staging: &Staging, places: &[(usize, i64)], texts: &HashMap<i64, String>) -> Result<Vec<Read>, JobError> {
     let one = |(at, id): &(usize, i64)| {
-        let (entry, kind) = (&staging.entries[*at], staging.kind(*at).ok_or(DbError::Corrupt("entry"))?);
+        let (entry, kind) =
+            (&staging.entries[*at], staging.kind(*at).ok_or(DbError::Corrupt("import_entries.entries"))?);
         let text = texts.get(id).ok_or_else(JobError::bodies_gone)?;
-        let mut value: Value = serde_json::from_str(text).map_err(|_| DbError::Corrupt("definition"))?;
-        staging.planning.plan.id_map.rewrite(kind, &mut value);
+        let mut value: Value = serde_json::from_str(text).map_err(|_| DbError::Corrupt("definitions.body"))?;
+        let id_map = &staging.planning.plan.id_map;
+        let unwritable = |error: Unwritable| {
+            let refused = failure::reference_not_writable(&error.to_string());
+            JobError::fail(&refused.code, format!("{}: {}", entry.name, refused.message), &refused.hint)
+        };
+        id_map.rewrite(kind, &mut value).map_err(unwritable)?;
         // What belongs to the environment is looked at too: a value can be set beside it.
         let mut whole = value.clone();
         entry.own.show(&mut whole);
@@ -91,6 +99,7 @@ fn read(staging: &Staging, places: &[(usize, i64)], texts: &HashMap<i64, String>
                 "Leave it out, or import it with its ID unchanged.",
             ));
         }
+        id_map.check(kind, &entry.references, &content.parts.references).map_err(unwritable)?;
         let content = Content { openings: Content::openings(kind, &whole), ..content };
         let changed = content.hash != entry.definition_hash;
         Ok((*at, content, changed))

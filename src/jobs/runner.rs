@@ -134,18 +134,18 @@ impl Worker {
             },
             Err(error) => Err(JobError::from(error)),
         };
-        let ended = match lost {
-            Ok(()) => return,
+        let Err(error) = lost else { return };
+        let ended = match error.cause() {
+            Ok(error) => {
+                info!(record = %job.record_id, kind = self.kind.as_str(), code = error.code, message = error.message, "the record failed");
+                context.fail(error).await
+            }
             Err(JobError::Fenced) => {
                 info!(record = %job.record_id, kind = self.kind.as_str(), "the job was cancelled, or taken over by another worker");
                 return;
             }
-            Err(JobError::Fail(error)) => {
-                info!(record = %job.record_id, kind = self.kind.as_str(), code = error.code, message = error.message, "the record failed");
-                context.fail(error).await
-            }
-            Err(JobError::Retry(reason)) => {
-                warn!(record = %job.record_id, kind = self.kind.as_str(), run = job.run_no, reason, "the job is put back");
+            Err(reason) => {
+                warn!(record = %job.record_id, kind = self.kind.as_str(), run = job.run_no, %reason, "the job is put back");
                 let after = if *stop.borrow() {
                     0.0
                 } else {

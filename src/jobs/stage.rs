@@ -11,13 +11,12 @@ use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Entry, Planned};
-use crate::domain::outcome::Method;
+use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING};
 use crate::domain::overlay::{self, Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
 use crate::planning::Planning;
 use crate::store::attachment_key;
-use crate::wire::record::{ChecklistEntry, SECRET_MISSING};
 
 use super::rewrite::Rewritten;
 use super::{Context, JobError};
@@ -300,7 +299,7 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
             let changed = !planned.remapping.is_empty() && !staging.planning.options.change_ids;
             let bare = || Entry { definition_id: None, own: Overlay::default(), openings: None, ..entry.clone() };
             let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
-            let kept = kept.map_err(|_| DbError::Corrupt("entry"))?;
+            let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;
             let digest = staging.kind(at).filter(|_| changed).map(|kind| kind.digest.0);
             row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
         }

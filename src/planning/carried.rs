@@ -163,7 +163,7 @@ pub async fn passphrase(
 ) -> Result<Option<SecretString>, super::PlanningError> {
     let Some(sealed) = db::passphrases::find(connection, record_id).await? else { return Ok(None) };
     let opened = app.sealer.open(&place(record_id), &sealed)?;
-    let text = std::str::from_utf8(&opened).map_err(|_| DbError::Corrupt("passphrase"))?;
+    let text = std::str::from_utf8(&opened).map_err(|_| DbError::Corrupt("records.passphrase"))?;
     Ok(Some(SecretString::from(text)))
 }
 

@@ -1,6 +1,6 @@
 //! Why a target did not do what it was asked, in the codes of the contract.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -145,6 +145,5 @@ fn pause(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    (date.to_utc() - chrono::Utc::now()).to_std().ok()
+    httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
 }

@@ -129,13 +129,14 @@ impl Remote {
         self.get("/api/v1/session").await
     }
 
-    /// Asks which of some contents the target lacks; the lines are those of `POST /imports/lacking`.
+    /// Asks which of some contents the target lacks; the lines are those of `POST /imports/lacking`, in gzip.
     ///
     /// # Errors
     /// As [`Remote::environment`].
     pub async fn lacking(&self, lines: Bytes) -> Result<Lacking, RemoteError> {
         let request = self.request(Method::POST, "/api/v1/imports/lacking").timeout(IDLE * 10);
-        self.json(request.header("content-type", "application/x-ndjson").body(lines)).await
+        let request = request.header("content-type", "application/x-ndjson").header("content-encoding", "gzip");
+        self.json(request.body(lines)).await
     }
 
     /// Begins an upload of so many bytes; returns its ID. The same key begins it once.
@@ -256,13 +257,28 @@ impl Remote {
         self.get(&format!("/api/v1/records/{id}?wait_seconds={}", most.as_secs())).await
     }
 
-    /// A page of a record's items there.
+    /// A page of a record's items there, but for those that are as they were sent, in some status.
     ///
     /// # Errors
     /// As [`Remote::environment`].
-    pub async fn items(&self, id: Uuid, cursor: Option<&str>) -> Result<List<Item>, RemoteError> {
+    pub async fn items(&self, id: Uuid, but: Option<&str>, cursor: Option<&str>) -> Result<List<Item>, RemoteError> {
+        let query = |name: &str, value: Option<&str>| value.map_or(String::new(), |value| format!("&{name}={value}"));
+        let (but, cursor) = (query("but", but), query("cursor", cursor));
+        self.get(&format!("/api/v1/records/{id}/items?limit=500{but}{cursor}")).await
+    }
+
+    /// A page of one of a record's long lists there: `warnings`, `checklist`.
+    ///
+    /// # Errors
+    /// As [`Remote::environment`].
+    pub async fn notes<T: DeserializeOwned>(
+        &self,
+        id: Uuid,
+        list: &str,
+        cursor: Option<&str>,
+    ) -> Result<List<T>, RemoteError> {
         let cursor = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
-        self.get(&format!("/api/v1/records/{id}/items?limit=500{cursor}")).await
+        self.get(&format!("/api/v1/records/{id}/{list}?limit=500{cursor}")).await
     }
 
     /// Makes a token of a user there.

@@ -19,6 +19,10 @@ pub struct LackingHead {
     /// How the package will be imported: what was changed on its way in last time is known by that.
     #[serde(default)]
     pub options: PlanRequest,
+    /// Pages of the index of the package that the target may know, each by the SHA-256 of its lines: they count as
+    /// lines of this request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<String>,
 }
 
 /// A further line of it: a resource with its content hash, or the hash of an attachment's bytes.
@@ -42,6 +46,9 @@ pub struct Lacking {
     pub ids: Vec<String>,
     /// Attachments whose bytes are to be sent, as they were asked for.
     pub attachments: Vec<String>,
+    /// Pages that are not known here: ask for their resources line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_pages: Vec<String>,
 }
 
 /// An upload in the place of a package.

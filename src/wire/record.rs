@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{Counts, Method, Status};
+use crate::domain::outcome::{ChecklistEntry, Counts, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 
@@ -54,10 +54,16 @@ pub struct Record {
     pub signature: Option<Signature>,
     /// The import record at the target.
     pub remote_record_id: Option<Uuid>,
-    /// What should be known.
+    /// What should be known: the first 100 of it.
     pub warnings: Vec<Warning>,
-    /// What is left to do by hand.
+    /// How many warnings there are.
+    #[serde(default)]
+    pub warnings_total: u64,
+    /// What is left to do by hand: the first 100 of it.
     pub checklist: Vec<ChecklistEntry>,
+    /// How many entries the checklist has.
+    #[serde(default)]
+    pub checklist_total: u64,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
     /// When it was asked for.
@@ -118,22 +124,6 @@ pub struct TargetRef {
     pub name: String,
 }
 
-/// On a checklist: a resource came without a secret that it has at its source.
-pub const SECRET_MISSING: &str = "secret_missing";
-
-/// Something that is left to do by hand.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct ChecklistEntry {
-    /// A stable code.
-    pub code: String,
-    /// What to do.
-    pub message: String,
-    /// About which resource here.
-    pub resource_id: String,
-    /// It was done.
-    pub done: bool,
-}
-
 /// An item of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Item {
@@ -170,6 +160,21 @@ pub struct Item {
     /// The content hash of what the target had under the ID when this was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_content_hash: Option<String>,
+    /// Unchanged, and what the target has is what the package brings, below the directory that was chosen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_sent: bool,
+    /// Of a migration that has not ended: the content hash that the target has if it needs no change. Not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub arrives: Option<String>,
+}
+
+impl Item {
+    /// It says nothing that whoever sent the package does not know.
+    pub fn is_as_sent(&self, status: Status) -> bool {
+        let plain = self.errors.is_empty() && self.warnings.is_empty() && !self.drifted && self.new_name.is_none();
+        self.as_sent && plain && self.status == status && self.new_id.as_ref() == Some(&self.resource_id)
+    }
 }
 
 /// The options of a plan.

@@ -1,5 +1,6 @@
 //! Whatever ends in the middle: it finishes after all, once, and leaves nothing behind.
 
+mod damaged;
 mod invariants;
 mod killed_imports;
 mod lost_connections;

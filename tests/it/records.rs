@@ -293,3 +293,70 @@ async fn a_target_that_was_told_to_write_has_the_last_word_on_a_cancel() {
     assert!(to.catalogue().await.is_empty());
     end([test, production]).await;
 }
+
+/// All of a list of a record, page by page.
+async fn all_of(user: &User, list: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = user.get(&format!("{list}?limit=70{cursor}")).await.is(200);
+        all.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_lists_of_a_record_are_shown_in_part_and_read_in_pages() {
+    let (test, production) = (Environment::start("test").await, Environment::start("production").await);
+    let (from, to) = (test.admin(), production.admin());
+    let target = from.target("production", &to.base, &to.token).await;
+    let lines: Vec<Value> = (0..650)
+        .flat_map(|at| {
+            let (account, card) = (format!("account{at:03}"), format!("card{at:03}"));
+            [
+                json!({"id": account, "type": "data_account", "name": account, "directory": "/", "definition": {"password": "s3cret"}}),
+                json!({"id": card, "type": "card", "name": card, "directory": "/", "definition": {"dataset_id": "none"}}),
+            ]
+        })
+        .collect();
+    from.batch(&lines).await;
+    let body = json!({"target_id": target, "selection": {"all": true}});
+    let record = from.post("/api/v1/migrations", body).await.is(202);
+    let record = from.ended(id(&record)).await;
+    let there = record["remote_record_id"].as_str().unwrap();
+    let ids = |list: &[Value]| list.iter().map(|line| line["resource_id"].clone()).collect::<Vec<Value>>();
+    for (user, record_id) in [(&from, id(&record)), (&to, there)] {
+        let path = format!("/api/v1/records/{record_id}");
+        let shown = user.get(&path).await.is(200);
+        assert_eq!(user.get("/api/v1/records").await.is(200)["items"][0], shown);
+        for list in ["warnings", "checklist"] {
+            let total = shown[format!("{list}_total")].as_u64().unwrap();
+            let all = all_of(user, &format!("{path}/{list}")).await;
+            assert_eq!(all.len() as u64, total);
+            assert_eq!(shown[list].as_array().unwrap()[..], all[..all.len().min(100)], "{list}");
+            let distinct: std::collections::HashSet<String> = all.iter().map(Value::to_string).collect();
+            assert_eq!(distinct.len(), all.len(), "{list}");
+        }
+        assert_eq!(shown["checklist_total"], 650, "{shown}");
+        user.get(&format!("{path}/warnings?cursor=WzFd")).await.problem(422, "invalid_field");
+    }
+    assert_eq!(record["warnings_total"], 650);
+    let checklist = format!("/api/v1/records/{there}/checklist");
+    let before = all_of(&to, &checklist).await;
+    assert_eq!(ids(&before), ids(&all_of(&from, &format!("/api/v1/records/{}/checklist", id(&record))).await));
+    let last = before[649]["resource_id"].as_str().unwrap();
+    to.resource(last, "data_account", last, "/", json!({"password": "given"})).await;
+    let done: Vec<usize> = all_of(&to, &checklist)
+        .await
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry["done"] == true)
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(done, [649]);
+    let stranger = production.new_user("default", "viewer").await;
+    stranger.get(&checklist).await.problem(404, "not_found");
+    end([test, production]).await;
+}

@@ -2,7 +2,7 @@
 //!
 //! A worklist: each resource is removed at most once, each reference looked at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::domain::closure::on_cycles;
 use crate::domain::definition::{Reference, Target};
@@ -17,6 +17,7 @@ impl Work<'_> {
     pub(super) fn settle(&mut self) {
         let dependents = self.dependents();
         let mut waiting = self.waiting_for_names();
+        let mut told = HashSet::new();
         let mut queue: Vec<usize> =
             (0..self.entries.len()).filter(|at| self.slots[*at].selected && !self.slots[*at].alive).collect();
         for at in 0..self.entries.len() {
@@ -27,8 +28,10 @@ impl Work<'_> {
         }
         loop {
             while let Some(removed) = queue.pop() {
-                for dependent in &dependents[removed] {
-                    self.inherit_clash(*dependent, removed);
+                for (dependent, kind) in &dependents[removed] {
+                    if *kind == Kind::Output && told.insert((*dependent, removed)) {
+                        self.inherit_clash(*dependent, removed);
+                    }
                     if std::mem::take(&mut self.slots[*dependent].alive) {
                         queue.push(*dependent);
                     }
@@ -49,8 +52,8 @@ impl Work<'_> {
         }
     }
 
-    /// For each entry, the selected ones that refer to it.
-    fn dependents(&self) -> Vec<Vec<usize>> {
+    /// For each entry, the selected ones that refer to it, and how.
+    fn dependents(&self) -> Vec<Vec<(usize, Kind)>> {
         let mut dependents = vec![Vec::new(); self.entries.len()];
         for (at, entry) in self.entries.iter().enumerate() {
             for found in entry.references.iter().filter(|_| self.slots[at].selected) {
@@ -60,7 +63,7 @@ impl Work<'_> {
                     && other != at
                     && rule.to.contains(&self.entries[other].type_key)
                 {
-                    dependents[other].push(at);
+                    dependents[other].push((at, rule.kind));
                 }
             }
         }
@@ -85,19 +88,8 @@ impl Work<'_> {
         if self.slots[removed].clash.is_none() {
             return;
         }
-        let outputs = self.entries[at].references.iter().any(|found| {
-            self.rule(at, found)
-                .is_some_and(|rule| rule.kind == Kind::Output && self.inside(rule, &found.target) == Some(removed))
-        });
         let related = self.entries[removed].id.as_str();
-        let known = self.slots[at]
-            .own_errors
-            .iter()
-            .any(|error| error.code == "duplicate_name" && error.related_id.as_deref() == Some(related));
-        if outputs
-            && !known
-            && let Some(message) = self.duplicate_name(removed)
-        {
+        if let Some(message) = self.duplicate_name(removed) {
             self.slots[at].own_errors.push(failure::duplicate_name(message).about(related));
         }
     }
@@ -108,7 +100,7 @@ impl Work<'_> {
         Some(kind.duplicate_name(&self.slots[at].name))
     }
 
-    fn references_hold(&self, at: usize) -> bool {
+    pub(super) fn references_hold(&self, at: usize) -> bool {
         self.entries[at].references.iter().all(|found| self.unmatched(at, found).is_none())
     }
 
@@ -150,8 +142,17 @@ impl Work<'_> {
             Target::Id(id) => {
                 self.facts.resources.get(id).is_some_and(|found| found.here && rule.to.contains(&found.type_key))
             }
-            Target::Name(name) => rule.to.iter().any(|key| self.facts.named.contains(&(key.clone(), name.clone()))),
+            Target::Name(name) => rule.to.iter().any(|key| {
+                let holders = self.facts.named.get(&(key.clone(), name.clone()));
+                holders.is_some_and(|holders| holders.iter().any(|holder| !self.takes_away(holder, name)))
+            }),
         }
+    }
+
+    /// This import gives a resource of the target another name.
+    fn takes_away(&self, holder: &ResourceId, name: &str) -> bool {
+        let mover = self.by_id.get(holder.as_str()).map(|at| &self.slots[*at]);
+        !self.options.change_ids && mover.is_some_and(|slot| slot.selected && slot.name != name)
     }
 
     /// Removes what would become its own subprocess; returns what it removed.

@@ -25,11 +25,15 @@ impl Work<'_> {
             return self.fail(at, failure::type_unknown(&entry.type_key));
         };
         self.slots[at].remapping = self.remapping(at, &kind);
+        self.slots[at].drifted = false;
         if let Some(reason) = &entry.invalid {
             self.fail(at, failure::resource_invalid(reason));
         }
         if self.slots[at].directory.len() > MAX_PATH_BYTES {
             self.fail(at, failure::resource_invalid("below the chosen directory its path is longer than 1024 bytes"));
+        }
+        if let Some(Err(refused)) = self.rewritten.get(&entry.id) {
+            self.fail(at, failure::reference_not_writable(&refused.to_string()));
         }
         self.check_attachments(at);
         if self.options.change_ids {
@@ -49,6 +53,7 @@ impl Work<'_> {
             }
             Some(existing) => self.compare(at, &kind, existing),
         }
+        self.compare_pictures(at);
         if !restore && !self.facts.child_tombstones.is_empty() {
             self.check_children(at, &kind);
         }
@@ -87,7 +92,7 @@ impl Work<'_> {
         let (entry, slot) = (&self.entries[at], &self.slots[at]);
         let paths: Vec<String> = entry.attachments.iter().map(|(path, _)| path.clone()).collect();
         let definition = if self.id_map.touches(kind, &entry.references, &paths) {
-            *self.rewritten.get(&entry.id)?
+            *self.rewritten.get(&entry.id)?.as_ref().ok()?
         } else {
             entry.definition_hash
         };

@@ -6,6 +6,7 @@
 mod fixpoint;
 mod methods;
 mod names;
+mod pictures;
 mod report;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::closure::Reason;
 use super::definition::Reference;
 use super::failure::{Failure, Warning};
-use super::id_map::IdMap;
+use super::id_map::{IdMap, Unwritable};
 use super::manifest::SharedPart;
 use super::outcome::Method;
 use super::overlay::{Location, Overlay};
-use super::resource::{Hash, ResourceId};
+use super::resource::{Hash, ResourceId, content_hash};
 use super::type_file::Types;
 
 /// One resource of a package, as far as a plan needs it; computed from the definition.
@@ -62,6 +63,13 @@ pub struct Entry {
     /// Where values of `[on_create]` can be set; none: its body has to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openings: Option<Vec<Location>>,
+}
+
+impl Entry {
+    /// The content hash that it has in another directory.
+    pub fn hash_below(&self, directory: &str) -> Hash {
+        content_hash(&self.type_key, &self.name, directory, &self.definition_hash, &self.attachments)
+    }
 }
 
 /// Where the contents of an entry are.
@@ -120,6 +128,15 @@ pub struct Base {
     pub remapping: String,
 }
 
+/// Resources of the target that are not in the package and name an attachment of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sharers {
+    /// All of them.
+    pub count: u64,
+    /// The names of the first few.
+    pub names: Vec<String>,
+}
+
 /// Where a name is unique: type, scope (directory, or empty for the domain), name.
 pub type NameKey = (String, String, String);
 
@@ -134,12 +151,16 @@ pub struct Facts {
     pub child_tombstones: HashSet<(ResourceId, String, String)>,
     /// Holders of the names that the package wants, and of those that begin alike.
     pub names: HashMap<NameKey, ResourceId>,
-    /// (type, name) in this domain, of those referred to by name.
-    pub named: HashSet<(String, String)>,
+    /// (type, name) in this domain, of those referred to by name, and who has it.
+    pub named: HashMap<(String, String), Vec<ResourceId>>,
     /// By (source ID, target ID), for this source environment.
     pub bases: HashMap<(ResourceId, ResourceId), Base>,
     /// Attachments of this domain, of those that the package names.
     pub attachments: HashMap<String, Hash>,
+    /// The bytes of those that the last import from this source environment brought.
+    pub attachment_bases: HashMap<String, Hash>,
+    /// Who else in this domain names those that would get other bytes.
+    pub sharers: HashMap<String, Sharers>,
     /// Types whose feature switch is off.
     pub disabled: HashSet<String>,
     /// Type → (limit, used), over the whole environment.
@@ -228,17 +249,20 @@ pub trait Fresh {
 /// that clashes change.
 pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn Fresh) -> IdMap {
     let mut map = IdMap::default();
-    for entry in entries {
+    let named = if options.resolutions.is_empty() { HashMap::new() } else { by_name(entries) };
+    for (at, entry) in entries.iter().enumerate() {
+        // Of several that share a name, a text names one alone.
+        let is_named = || named.get(&(entry.type_key.as_str(), entry.name.as_str())) == Some(&at);
         match options.resolutions.get(&entry.id) {
             Some(Resolution::Skip) => continue,
             Some(Resolution::Map(target)) => {
                 map.ids.insert(entry.id.clone(), target.clone());
-                if let Some(existing) = facts.resources.get(target) {
+                if let Some(existing) = facts.resources.get(target).filter(|_| is_named()) {
                     map.names.insert((entry.type_key.clone(), entry.name.clone()), existing.name.clone());
                 }
                 continue;
             }
-            Some(Resolution::Rename(name)) if *name != entry.name => {
+            Some(Resolution::Rename(name)) if *name != entry.name && is_named() => {
                 map.names.insert((entry.type_key.clone(), entry.name.clone()), name.clone());
             }
             _ => {}
@@ -252,6 +276,18 @@ pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn F
     }
     map.names.retain(|(_, old), new| old != new);
     map
+}
+
+/// Which entry a name means, by type and name: the one with the lowest ID.
+fn by_name(entries: &[Entry]) -> HashMap<(&str, &str), usize> {
+    let mut named: HashMap<(&str, &str), usize> = HashMap::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        let first = named.entry((entry.type_key.as_str(), entry.name.as_str())).or_insert(at);
+        if entry.id < entries[*first].id {
+            *first = at;
+        }
+    }
+    named
 }
 
 /// How each entry would be changed on its way under some options, in the texts of [`Planned::remapping`].
@@ -277,14 +313,15 @@ pub fn remappings(
 /// Decides what an import would do.
 ///
 /// `rewritten` holds the definition hash of entries whose definitions the ID map changes and whose
-/// counterpart in the target is to be compared; where it is missing they count as changed.
+/// counterpart in the target is to be compared, and why some cannot be rewritten; where it is missing they count as
+/// changed.
 pub fn plan(
     entries: &[Entry],
     types: &Types,
     facts: &Facts,
     options: &Options,
     fresh: &dyn Fresh,
-    rewritten: &HashMap<ResourceId, Hash>,
+    rewritten: &HashMap<ResourceId, Result<Hash, Unwritable>>,
     shared_parts: &[SharedPart],
 ) -> Plan {
     let id_map = id_map(entries, options, facts, fresh);
@@ -301,7 +338,7 @@ struct Work<'a> {
     types: &'a Types,
     facts: &'a Facts,
     options: &'a Options,
-    rewritten: &'a HashMap<ResourceId, Hash>,
+    rewritten: &'a HashMap<ResourceId, Result<Hash, Unwritable>>,
     id_map: IdMap,
     slots: Vec<Slot>,
     by_id: HashMap<&'a str, usize>,
@@ -337,16 +374,12 @@ impl<'a> Work<'a> {
         facts: &'a Facts,
         options: &'a Options,
         id_map: IdMap,
-        rewritten: &'a HashMap<ResourceId, Hash>,
+        rewritten: &'a HashMap<ResourceId, Result<Hash, Unwritable>>,
     ) -> Self {
         let slots = entries.iter().map(|entry| Slot::new(entry, options)).collect();
         let by_id = entries.iter().enumerate().map(|(at, entry)| (entry.id.as_str(), at)).collect();
-        let by_name = entries
-            .iter()
-            .enumerate()
-            .map(|(at, entry)| ((entry.type_key.as_str(), entry.name.as_str()), at))
-            .collect();
-        Self { entries, types, facts, options, rewritten, id_map, slots, by_id, by_name, wanted: None, renamed: false }
+        let (by_name, wanted) = (by_name(entries), None);
+        Self { entries, types, facts, options, rewritten, id_map, slots, by_id, by_name, wanted, renamed: false }
     }
 }
 

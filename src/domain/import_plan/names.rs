@@ -98,7 +98,9 @@ impl Work<'_> {
         }
         self.wanted = Some(wanted);
         let entry = &self.entries[at];
-        self.id_map.names.insert((entry.type_key.clone(), entry.name.clone()), self.slots[at].name.clone());
+        if self.by_name.get(&(entry.type_key.as_str(), entry.name.as_str())) == Some(&at) {
+            self.id_map.names.insert((entry.type_key.clone(), entry.name.clone()), self.slots[at].name.clone());
+        }
         self.renamed = true;
     }
 
@@ -117,6 +119,10 @@ impl Work<'_> {
         for at in &alive {
             self.slots[*at].warnings.clear();
             self.decide(*at);
+        }
+        // A text may name what has another name now.
+        for at in &alive {
+            self.slots[*at].alive = self.slots[*at].alive && self.references_hold(*at);
         }
         alive.into_iter().filter(|at| !self.slots[*at].alive).collect()
     }

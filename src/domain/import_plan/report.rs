@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::domain::definition::{Reference, Target};
-use crate::domain::failure::{self, Failure, Warning};
+use crate::domain::failure::{self, Failure, Unmatched, Warning};
 use crate::domain::manifest::SharedPart;
 use crate::domain::outcome::Method;
 use crate::domain::resource::ResourceId;
@@ -12,7 +12,7 @@ use crate::domain::resource_type::{Kind, Rule};
 use super::{Entry, Plan, Planned, Slot, Work};
 
 /// The order of own errors: that of the failure table, then the others.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "duplicate_name",
     "attachment_invalid",
     "deleted_in_target",
@@ -21,6 +21,7 @@ const ORDER: [&str; 10] = [
     "type_unknown",
     "type_mismatch",
     "resource_invalid",
+    "reference_not_writable",
     "changed_in_target",
     "subprocess_cycle",
 ];
@@ -31,7 +32,8 @@ impl Work<'_> {
         let lacking = self.lacking();
         let incomplete = || (!lacking.is_empty()).then(|| failure::package_incomplete(lacking.len()));
         let error = self.package_error().or_else(incomplete);
-        let warnings = self.shared(shared_parts);
+        let mut warnings = self.shared(shared_parts);
+        warnings.extend(self.shared_pictures());
         let ids: Vec<_> = (0..self.entries.len()).map(|at| self.target_id(at).clone()).collect();
         let items = std::mem::take(&mut self.slots).into_iter().zip(errors).zip(ids);
         let items = items
@@ -69,6 +71,7 @@ impl Work<'_> {
         for found in &self.entries[at].references {
             if let (Some(why), Some(rule)) = (self.unmatched(at, found), self.rule(at, found))
                 && !self.told_by_clash(rule, found)
+                && !(why == Unmatched::Failed && self.inside(rule, &found.target) == Some(at))
             {
                 let (name, id) = self.named(rule, &found.target);
                 let error = failure::reference_not_matched(rule.unmatched.as_deref(), &rule.role, &name, why);

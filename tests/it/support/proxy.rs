@@ -42,6 +42,7 @@ impl Fault {
 struct State {
     faults: Mutex<Vec<Fault>>,
     sent: AtomicU64,
+    received: AtomicU64,
     done: AtomicU64,
 }
 
@@ -77,6 +78,11 @@ impl Proxy {
     /// Bytes that went up so far.
     pub fn sent(&self) -> u64 {
         self.state.sent.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came down so far.
+    pub fn received(&self) -> u64 {
+        self.state.received.load(Ordering::SeqCst)
     }
 
     /// Faults done so far.
@@ -139,6 +145,7 @@ async fn forward(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
                 return None::<&'static str>;
             }
             to_client.write_all(&piece[..read]).await.ok()?;
+            state.received.fetch_add(read as u64, Ordering::SeqCst);
         }
     };
     // Whichever ends first ends both.
