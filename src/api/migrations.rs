@@ -106,7 +106,7 @@ pub async fn confirm(
     if !request.resolutions.is_empty() {
         let changed = PlanRequest { resolutions: request.resolutions.clone(), ..PlanRequest::default() };
         planning::options(&changed).map_err(|(field, message)| ApiError::field(&field, message))?;
-        let items = planning::all_items(&mut transaction, id).await?;
+        let items = planning::items::all_items(&mut transaction, id).await?;
         let known: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
         for (resource_id, resolution) in &request.resolutions {
             if !known.contains(resource_id.as_str()) {

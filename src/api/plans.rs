@@ -221,7 +221,7 @@ async fn stale(
     let misfits = planned.misfits.iter();
     let mut moved: Vec<FieldProblem> =
         misfits.map(|(id, message)| problem(&format!("resolutions.{id}"), message.clone())).collect();
-    let before: HashMap<String, Item> = planning::all_items(connection, record.id)
+    let before: HashMap<String, Item> = planning::items::all_items(connection, record.id)
         .await?
         .into_iter()
         .map(|item| (item.resource_id.clone(), item))

@@ -77,7 +77,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
     jobs::stop(&mut transaction, id).await?;
     let change = Change {
         status: Some(RecordStatus::Cancelled),
-        counts: Some(planning::settle_items(&mut transaction, id).await?),
+        counts: Some(planning::items::settle_items(&mut transaction, id).await?),
         error: Some(None),
         ..Change::default()
     };

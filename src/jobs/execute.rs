@@ -219,7 +219,7 @@ impl Attempt<'_> {
         outcome: Outcome,
     ) -> Result<(), JobError> {
         let items = planning.executed(self.entries, applied);
-        let counts = planning::counts(&items);
+        let counts = planning::items::counts(&items);
         let status = if applied { RecordStatus::of_import(&counts) } else { RecordStatus::Failed };
         let total = items.len() as u64;
         let change = Change {
@@ -240,7 +240,7 @@ impl Attempt<'_> {
             db::index_pages::keep_last(connection, self.record.domain_id, source, self.record.id).await?;
             definitions::use_runs(connection, self.record.id, &unused).await?;
         }
-        db::record_items::replace(connection, self.record.id, &planning::chunks(&items)?).await?;
+        db::record_items::replace(connection, self.record.id, &planning::items::chunks(&items)?).await?;
         db::records::update(connection, self.record.id, change).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())

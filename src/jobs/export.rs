@@ -55,7 +55,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let change = Change {
         status: Some(RecordStatus::Succeeded),
         phase: Some(Phase::Finishing),
-        counts: Some(planning::counts(&items)),
+        counts: Some(planning::items::counts(&items)),
         ..exported.change
     };
     context.end(Some(&items), change).await?;

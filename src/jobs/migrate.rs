@@ -309,7 +309,7 @@ async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record
     warnings.extend(theirs.into_iter().filter(|warning| !known.contains(warning)));
     let status = RecordStatus::parse(&ended.status).filter(|status| status.is_final()).unwrap_or(RecordStatus::Failed);
     let total = items.len() as u64;
-    let counts: Counts = if items.is_empty() { ended.counts } else { planning::counts(&items) };
+    let counts: Counts = if items.is_empty() { ended.counts } else { planning::items::counts(&items) };
     let change = Change {
         status: Some(status),
         phase: Some(Phase::Finishing),

@@ -30,7 +30,7 @@ pub(super) async fn items(
     status: Status,
 ) -> Result<Vec<Item>, JobError> {
     let mut connection = courier.context.app.pool.acquire().await?;
-    let own = planning::all_items(&mut connection, record.id).await?;
+    let own = planning::items::all_items(&mut connection, record.id).await?;
     drop(connection);
     let prefix = planning::options(&MigrationOptions::of(record)?.plan).ok().and_then(|plan| plan.directory_prefix);
     let word = if status == Status::Pending { "pending" } else { "unchanged" };

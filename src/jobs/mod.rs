@@ -243,7 +243,7 @@ impl Context {
     async fn write(&self, items: Option<&[Item]>, change: Change) -> Result<Transaction<'static, Postgres>, JobError> {
         let mut transaction = self.app.pool.begin().await?;
         if let Some(items) = items {
-            db::record_items::replace(&mut transaction, self.job.record_id, &planning::chunks(items)?).await?;
+            db::record_items::replace(&mut transaction, self.job.record_id, &planning::items::chunks(items)?).await?;
         }
         db::records::update(&mut transaction, self.job.record_id, change).await?;
         Ok(transaction)
@@ -261,7 +261,7 @@ impl Context {
         let change = Change {
             status: Some(RecordStatus::Failed),
             error: Some(Some(serde_json::json!(error))),
-            counts: Some(planning::settle_items(&mut transaction, self.job.record_id).await?),
+            counts: Some(planning::items::settle_items(&mut transaction, self.job.record_id).await?),
             ..Change::default()
         };
         db::records::update(&mut transaction, self.job.record_id, change).await?;

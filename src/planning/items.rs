@@ -1,0 +1,92 @@
+//! Items of a record: in chunks as the database keeps them, counted, and made final.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::db::record_items::{CHUNK, NewChunk};
+use crate::db::{self, DbError, PgConnection};
+use crate::domain::failure::Failure;
+use crate::domain::outcome::{Counts, Status, status_of};
+use crate::domain::resource::Hash;
+use crate::wire::record::Item;
+
+/// All items of a record.
+///
+/// # Errors
+/// The database fails.
+pub async fn all_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Item>, DbError> {
+    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
+    let mut items: Vec<Item> = Vec::new();
+    for chunk in kept {
+        items.extend(
+            serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?,
+        );
+    }
+    Ok(items)
+}
+
+/// A digest of a plan and of what it rests on: it changes when the target moves.
+pub(super) fn digest(chunks: &[NewChunk], error: Option<&Failure>) -> String {
+    let mut hasher = Sha256::new();
+    for chunk in chunks {
+        hasher.update(&chunk.items);
+    }
+    hasher.update(error.map_or("", |error| &error.message));
+    Hash(hasher.finalize().into()).to_string()
+}
+
+/// Counts over items.
+pub fn counts(items: &[Item]) -> Counts {
+    let mut counts = Counts::default();
+    for item in items {
+        counts.add(item.method, item.status);
+    }
+    counts
+}
+
+/// Makes the pending items of a record that ends without doing its work final; returns the counts. A chunk that
+/// cannot be read stays as it is, for a record can always end.
+///
+/// # Errors
+/// The database fails.
+pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
+    let mut counts = Counts::default();
+    let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
+    for chunk in kept {
+        let Ok(mut items) = serde_json::from_str::<Vec<Item>>(&chunk.items) else {
+            tracing::error!(record = %record_id, first = chunk.first, "what is stored in record_items.items cannot be read");
+            continue;
+        };
+        for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
+            item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
+        }
+        items.iter().for_each(|item| counts.add(item.method, item.status));
+        db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first, &items)?).await?;
+    }
+    Ok(counts)
+}
+
+/// Items as the database keeps them.
+///
+/// # Errors
+/// Never for items of ours.
+pub fn chunks(items: &[Item]) -> Result<Vec<NewChunk>, DbError> {
+    items.chunks(CHUNK).enumerate().map(|(index, items)| chunk((index * CHUNK) as i32, items)).collect()
+}
+
+fn chunk(first: i32, items: &[Item]) -> Result<NewChunk, DbError> {
+    let word = |value: Value| value.as_str().map(str::to_owned);
+    let words = |of: &dyn Fn(&Item) -> Option<String>| {
+        items.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    Ok(NewChunk {
+        first,
+        methods: words(&|item| item.method.and_then(|method| word(serde_json::json!(method)))),
+        statuses: words(&|item| word(serde_json::json!(item.status))),
+        types: words(&|item| Some(item.kind.clone())),
+        items: serde_json::to_string(items).map_err(|_| DbError::Corrupt("record_items.items"))?,
+    })
+}

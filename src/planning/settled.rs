@@ -1,0 +1,49 @@
+//! What an earlier try of a record has done already.
+
+use std::collections::HashMap;
+
+use crate::db::PgConnection;
+use crate::db::records::Record;
+use crate::domain::import_plan::{Facts, Options, Resolution};
+use crate::domain::outcome::Status;
+use crate::domain::resource::ResourceId;
+use crate::wire::record::Item;
+
+use super::PlanningError;
+use super::items::all_items;
+
+/// What an earlier try of a record has done already: it is used as it stands in the target, and not written
+/// again.
+pub(super) async fn settled(
+    connection: &mut PgConnection,
+    record: &Record,
+    options: &mut Options,
+) -> Result<HashMap<ResourceId, Item>, PlanningError> {
+    let mut settled = HashMap::new();
+    if !record.transfer()?.again {
+        return Ok(settled);
+    }
+    for item in all_items(connection, record.id).await? {
+        let done = matches!(item.status, Status::Succeeded | Status::Unchanged);
+        let new_id = item.new_id.as_deref().filter(|_| done).and_then(|id| ResourceId::parse(id).ok());
+        if let (Some(new_id), Ok(id)) = (new_id, ResourceId::parse(&item.resource_id)) {
+            options.resolutions.insert(id.clone(), Resolution::Map(new_id));
+            settled.insert(id, item);
+        }
+    }
+    Ok(settled)
+}
+
+/// Whether all that an earlier try has done is in the target still; what is not will be done again.
+pub(super) fn still_there(settled: &mut HashMap<ResourceId, Item>, options: &mut Options, facts: &Facts) -> bool {
+    let before = settled.len();
+    settled.retain(|id, item| {
+        let there = matches!(options.resolutions.get(id), Some(Resolution::Map(target))
+            if facts.resources.get(target).is_some_and(|found| found.here && found.type_key == item.kind));
+        if !there {
+            options.resolutions.remove(id);
+        }
+        there
+    });
+    settled.len() == before
+}
