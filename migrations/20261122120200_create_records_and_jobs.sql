@@ -10,28 +10,35 @@ create table records (
     options jsonb not null default '{}',
     -- The selected resources of an export or a migration: too many to be shown with each record.
     roots jsonb not null default '[]',
-    -- The same request again is answered with the same record.
-    idempotency_key text,
     progress_done bigint not null default 0,
     progress_total bigint not null default 0,
     progress_unit text not null default 'resources',
     counts jsonb not null default '{}',
     error jsonb,
+    -- The first 100 of each list, and how many there are; all further ones rest in `record_notes`.
     warnings jsonb not null default '[]',
+    warnings_total integer not null default 0,
     checklist jsonb not null default '[]',
+    checklist_total integer not null default 0,
     package jsonb,
     package_key text,
+    -- Who signed the package of an import, and whether that key was known here when it arrived.
+    signature jsonb,
+    -- That of an export or an import, sealed with the secret key, until the record ends; read by its own jobs alone.
+    passphrase text,
     manifest jsonb,
     plan_digest text,
     target_id uuid,
     target_name text,
     source_environment text,
     remote_record_id uuid,
+    -- What a record needs to go on after any interruption: the upload at the target, what was confirmed, whether it
+    -- is a second try.
+    transfer jsonb not null default '{}',
     created_at timestamptz not null default clock_timestamp(),
     started_at timestamptz,
     finished_at timestamptz
 );
-create unique index records_by_key on records (domain_id, requested_by, kind, idempotency_key) where idempotency_key is not null;
 create index records_by_domain on records (domain_id, created_at desc, id);
 
 -- Items in chunks: one row for up to 500 of them, as a JSON array. A package of a million resources
@@ -44,6 +51,16 @@ create table record_items (
     types text[] not null,
     items text compression lz4 not null,
     primary key (record_id, first)
+);
+
+-- Thousands of warnings must not weigh on whoever lists records: what of a list does not stand in the record, up to
+-- 500 in a row. `first` is the place of a row's first one in the list.
+create table record_notes (
+    record_id uuid not null references records on delete cascade,
+    list text not null check (list in ('warnings', 'checklist')),
+    first integer not null,
+    notes text compression lz4 not null,
+    primary key (record_id, list, first)
 );
 
 -- What a plan needs of each resource of a package, computed when it is parsed; gone when the record ends.
@@ -67,6 +84,8 @@ create table jobs (
     max_runs integer not null default 10,
     run_at timestamptz not null default clock_timestamp(),
     lease_until timestamptz,
+    -- Since when the target of a migration has not answered: it is given up after a while, over restarts too.
+    failing_since timestamptz,
     backend_pid integer,
     backend_start timestamptz,
     created_at timestamptz not null default clock_timestamp()

@@ -6,13 +6,6 @@ begin
 end $$;
 create trigger records_notify after insert or update on records for each row execute function notify_records();
 
--- What an online migration needs to go on after any interruption: the upload at the target, what was
--- confirmed, whether it is a second try.
-alter table records add column transfer jsonb not null default '{}';
-
--- Since when the target of a migration has not answered: it is given up after a while, over restarts too.
-alter table jobs add column failing_since timestamptz;
-
 -- Whatever ends a record lets go of what was staged for it; an import that used its bodies has taken their rows out
 -- of `runs` before.
 create function drop_staged() returns trigger language plpgsql as $$

@@ -5,6 +5,3 @@ create table trusted_sources (
     public_key text not null constraint trusted_sources_unique_key unique,
     created_at timestamptz not null default now()
 );
-
--- Who signed the package of an import, and whether that key was known here when it arrived.
-alter table records add column signature jsonb;
