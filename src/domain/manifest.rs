@@ -4,13 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::closure::Reason;
-use super::definition::Target;
-use super::import_plan::Entry;
 use super::overlay::Overlay;
 use super::resource::{Hash, ResourceId};
 use super::resource_type::Kind;
-use super::type_file::Types;
 
 /// The newest package format that this version writes and reads.
 pub const FORMAT: u64 = 1;
@@ -138,68 +134,6 @@ pub struct ValuesLine {
     pub id: ResourceId,
     /// Values with their places.
     pub values: Overlay,
-}
-
-/// A line of `index.ndjson`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexLine {
-    /// The resource.
-    pub id: ResourceId,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub type_key: String,
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub directory: String,
-    /// Its content hash in the environment that exported it.
-    pub content_hash: Hash,
-    /// Of its body.
-    pub definition_hash: Hash,
-    /// Why it is in the package.
-    pub reason: Reason,
-    /// Its owner's user name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Its contents are not in the (thin) package: the target has them.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub left_out: bool,
-    /// `[role, kind, id]`, or `[role, kind, null, type, name]` for one named by name.
-    pub references: Vec<Vec<Option<String>>>,
-    /// IDs of children.
-    pub children: Vec<String>,
-    /// `[path, sha256]`; null where the bytes were not there.
-    pub attachments: Vec<(String, Option<Hash>)>,
-}
-
-impl IndexLine {
-    /// The line of a resource.
-    pub fn of(entry: &Entry, types: &Types) -> Self {
-        let rules = types.get(&entry.type_key).map_or(&[][..], |kind| &kind.rules);
-        let line = |found: &super::definition::Reference| {
-            let rule = rules.get(found.rule as usize)?;
-            let mut parts = vec![Some(rule.role.clone()), Some(rule.kind.as_str().to_owned())];
-            match &found.target {
-                Target::Id(id) => parts.push(Some(id.to_string())),
-                Target::Name(name) => parts.extend([None, rule.to.first().cloned(), Some(name.clone())]),
-            }
-            Some(parts)
-        };
-        Self {
-            id: entry.id.clone(),
-            type_key: entry.type_key.clone(),
-            name: entry.name.clone(),
-            directory: entry.directory.clone(),
-            content_hash: entry.content_hash,
-            definition_hash: entry.definition_hash,
-            reason: entry.reason,
-            owner: entry.owner.clone(),
-            left_out: false,
-            references: entry.references.iter().filter_map(line).collect(),
-            children: entry.children.iter().map(|(_, id)| id.clone()).collect(),
-            attachments: entry.attachments.clone(),
-        }
-    }
 }
 
 /// A line of `resources/*.ndjson`; the definition is handed on as it is written.

@@ -256,8 +256,11 @@ pub(super) async fn known(
     let entries = found.into_iter().filter_map(|(place, definition_id)| {
         let line = &index.lines[place];
         let Parts { references, children, attachments } = parts.remove(line.id.as_str())?;
-        let attachments: Vec<_> = attachments.into_iter().map(|path| (line.bytes(&path), path)).collect();
-        let attachments: Vec<_> = attachments.into_iter().map(|(bytes, path)| (path, bytes)).collect();
+        let with_bytes = |path: String| {
+            let bytes = line.bytes(&path);
+            (path, bytes)
+        };
+        let attachments: Vec<_> = attachments.into_iter().map(with_bytes).collect();
         let kind = app.types.get(&line.type_key)?;
         let entry = Entry {
             content_hash: content_hash(

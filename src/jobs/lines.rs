@@ -20,7 +20,8 @@ use crate::domain::type_file::Types;
 
 use super::JobError;
 
-/// A line of the index; its shape is that of [`crate::domain::manifest::IndexLine`].
+/// A line of the index. References are `[role, kind, id]`, or `[role, kind, null, type, name]` for what is named by
+/// name; nobody believes them, nor the children.
 #[derive(Serialize)]
 struct IndexLine<'a> {
     id: &'a str,
