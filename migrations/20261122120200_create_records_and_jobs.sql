@@ -96,13 +96,15 @@ create unique index jobs_one_import_per_domain on jobs (domain_id) where state =
 
 create function notify_jobs() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('ferry_jobs', '');
+    perform pg_notify('ferry_jobs', new.kind);
     return null;
 end $$;
--- By row, and not when one is claimed: a look at an empty queue must wake nobody.
+-- By row, and not when one is claimed: a look at an empty queue must wake nobody. An import that ends lets the next
+-- one of its domain begin.
 create trigger jobs_notify_new after insert on jobs for each row execute function notify_jobs();
 create trigger jobs_notify_end after update of state on jobs
-    for each row when (old.state = 'running' and new.state <> 'running') execute function notify_jobs();
+    for each row when (old.state = 'running' and new.state <> 'running' and (new.kind = 'execute' or new.state = 'queued'))
+    execute function notify_jobs();
 
 -- Environments that this domain may migrate to; the token is sealed and never read back.
 create table targets (

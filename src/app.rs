@@ -55,6 +55,8 @@ pub struct App {
     pub config: Config,
     /// The database.
     pub pool: PgPool,
+    /// The same, for jobs.
+    pub workers: PgPool,
     /// Package and attachment bytes.
     pub store: Store,
     /// The resource types.
@@ -100,7 +102,21 @@ impl App {
         let metrics = crate::telemetry::metrics();
         let stopping = watch::Sender::new(false);
         let types_digest = Hash::of(&serde_json::to_vec(&types.digests()).unwrap_or_default()).hex();
-        Ok(Self { config, pool, store, types, types_digest, sealer, signer, identity, changes, stopping, metrics })
+        let workers = db::workers(&pool, config.jobs.connections());
+        Ok(Self {
+            config,
+            pool,
+            workers,
+            store,
+            types,
+            types_digest,
+            sealer,
+            signer,
+            identity,
+            changes,
+            stopping,
+            metrics,
+        })
     }
 
     /// The client of a target, checked and with its token.

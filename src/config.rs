@@ -190,6 +190,14 @@ pub struct Retention {
     pub every_seconds: u32,
 }
 
+impl JobsConfig {
+    /// Connections to the database that jobs may have at once: one that waits for a target has given its place to
+    /// another, and may still read.
+    pub fn connections(&self) -> u32 {
+        self.concurrency as u32 * 8 + 2
+    }
+}
+
 const DEFAULTS: &str = include_str!("../config/default.toml");
 
 impl Config {

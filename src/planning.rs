@@ -116,6 +116,33 @@ impl Planning {
         Ok(Self { options, facts, plan, rewritten, settled })
     }
 
+    /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
+    /// replaces.
+    ///
+    /// # Errors
+    /// As for [`Self::make`].
+    pub async fn still_holds(
+        &self,
+        app: &App,
+        connection: &mut PgConnection,
+        record: &Record,
+        manifest: &Manifest,
+        request: &PlanRequest,
+        entries: &[Entry],
+    ) -> Result<bool, PlanningError> {
+        // A plan is a function of what is known of the target.
+        let source = &manifest.environment.id;
+        let facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &self.options).await?;
+        if facts == self.facts {
+            return Ok(true);
+        }
+        let now = Self::make(app, connection, record, manifest, request, entries, Some(self)).await?;
+        let revision = |facts: &Facts, id| facts.resources.get(id).map(|existing| existing.revision);
+        let mut updated = self.plan.items.iter().filter(|item| item.method == Method::Update);
+        let replaced = updated.all(|item| revision(&self.facts, &item.new_id) == revision(&now.facts, &item.new_id));
+        Ok(now.plan == self.plan && replaced && now.facts.attachments == self.facts.attachments)
+    }
+
     /// The items of this plan once it was executed; `applied`: its changes were written.
     pub fn executed(&self, entries: &[Entry], applied: bool) -> Vec<Item> {
         self.items(entries, &|method| status_of(method, applied))

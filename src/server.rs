@@ -85,7 +85,8 @@ impl Server {
             let _ = tokio::time::timeout_at(end, task).await;
         }
         // A statement that waits for a lock would keep its connection for as long as it waits.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.app.pool.close()).await;
+        let closed = async { tokio::join!(self.app.pool.close(), self.app.workers.close()) };
+        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
     }
 }
 

@@ -188,12 +188,12 @@ fn run(mut command: Command) -> anyhow::Result<Duration> {
 }
 
 async fn ended(environment: &Environment, record: &Value, wanted: &str) -> anyhow::Result<Value> {
-    let path = format!("/api/v1/records/{}", record["id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/records/{}?wait_seconds=10", record["id"].as_str().unwrap_or_default());
     loop {
         let record = environment.client.get(&path).await?;
         match record["status"].as_str().unwrap_or_default() {
             status if status == wanted => return Ok(record),
-            "queued" | "running" => tokio::time::sleep(Duration::from_millis(3)).await,
+            "queued" | "running" => {}
             other => bail!("the record is {other}: {}", record["error"]),
         }
     }

@@ -46,9 +46,9 @@ pub async fn parts(
     ids: &[String],
 ) -> Result<HashMap<String, Parts>, DbError> {
     let rows = sqlx::query!(
-        "select r.id, r.type, v.children, v.attachments from resources r
-         join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
-         where r.domain_id = $1 and r.id = any($2)",
+        r#"select r.id, r.type, v.children::text as "children!", v.attachments::text as "attachments!" from resources r
+           join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+           where r.domain_id = $1 and r.id = any($2)"#,
         domain_id,
         ids
     )
@@ -78,8 +78,8 @@ pub async fn parts(
             let kind = types.get(&row.r#type);
             let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
             let children: Vec<(String, String)> =
-                serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("resource_versions.children"))?;
-            let attachments: Vec<(String, Option<Hash>)> = serde_json::from_value(row.attachments)
+                serde_json::from_str(&row.children).map_err(|_| DbError::Corrupt("resource_versions.children"))?;
+            let attachments: Vec<(String, Option<Hash>)> = serde_json::from_str(&row.attachments)
                 .map_err(|_| DbError::Corrupt("resource_versions.attachments"))?;
             let parts = Parts {
                 references: references.remove(&row.id).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::{Executor, PgConnection};
+use sqlx::{Acquire, Executor, PgConnection, Postgres, Transaction};
 
 use crate::domain::resource::Hash;
 
@@ -12,18 +12,10 @@ use super::DbError;
 ///
 /// # Errors
 /// The database fails.
-pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    connection.execute("begin isolation level repeatable read").await?;
-    Ok(())
-}
-
-/// Ends it.
-///
-/// # Errors
-/// The database fails.
-pub async fn end_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
-    connection.execute("commit").await?;
-    Ok(())
+pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, DbError> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute("set transaction isolation level repeatable read, read only").await?;
+    Ok(transaction)
 }
 
 /// An attachment that a resource names.

@@ -5,7 +5,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::record::JobKind;
+use crate::domain::record::{JobKind, Phase};
 
 use super::DbError;
 
@@ -45,47 +45,82 @@ pub async fn queue(
     Ok(())
 }
 
-/// Takes the oldest job of a kind that is due, or whose worker has lost its lease, and ends the
-/// backend that a lost worker left behind. `None`: there is none now.
+/// Takes the oldest job of a kind that is due and sets its record running. `None`: there is none now.
 ///
 /// # Errors
 /// The database fails.
-pub async fn claim(connection: &mut PgConnection, kind: JobKind, lease_seconds: i32) -> Result<Option<Job>, DbError> {
-    // A stopped worker may still hold the row of its job: its connection is ended first.
-    sqlx::query!(
-        "select pg_terminate_backend(a.pid, 5000) from jobs j
-         join pg_stat_activity a on a.pid = j.backend_pid and a.backend_start = j.backend_start
-         where j.kind = $1 and j.state = 'running' and j.lease_until < clock_timestamp()",
-        kind.as_str()
-    )
-    .fetch_all(&mut *connection)
-    .await?;
+pub async fn claim(
+    connection: &mut PgConnection,
+    kind: JobKind,
+    lease_seconds: i32,
+) -> Result<Option<Claimed>, DbError> {
     let claimed = sqlx::query!(
         r#"with next as (
             select j.id from jobs j join records r on r.id = j.record_id
-            where j.kind = $1 and ((j.state = 'queued' and j.run_at <= clock_timestamp())
-                or (j.state = 'running' and j.lease_until < clock_timestamp()))
+            where j.kind = $1 and j.state = 'queued' and j.run_at <= clock_timestamp()
               and (j.kind <> 'execute' or not exists (
                 select from jobs o where o.domain_id = j.domain_id and o.kind = 'execute' and o.state = 'running' and o.id <> j.id))
             order by j.id limit 1 for update skip locked
+         ), job as (
+            update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
+                lease_until = clock_timestamp() + make_interval(secs => $2)
+            from next where j.id = next.id
+            returning j.id, j.record_id, j.domain_id, j.run_no, j.max_runs
+         ), running as (
+            update records r set status = 'running', phase = coalesce($3, r.phase),
+                progress_done = case when $3 is null then r.progress_done else 0 end, finished_at = null,
+                started_at = coalesce(r.started_at, clock_timestamp())
+            from job where r.id = job.record_id
          )
-         update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
-            lease_until = clock_timestamp() + make_interval(secs => $2)
-         from next where j.id = next.id
-         returning j.id, j.kind, j.record_id, j.domain_id, j.run_no"#,
+         select id, record_id, domain_id, run_no, run_no > max_runs as "last!" from job"#,
         kind.as_str(),
-        f64::from(lease_seconds)
+        f64::from(lease_seconds),
+        kind.first_phase().map(Phase::as_str)
     )
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await;
     let claimed = match claimed.map_err(DbError::from) {
         // Another import of the domain was claimed at the same instant: its turn comes later.
         Err(DbError::Constraint(_)) => return Ok(None),
         other => other?,
     };
-    let Some(row) = claimed else { return Ok(None) };
-    let kind = JobKind::parse(&row.kind).ok_or(DbError::Corrupt("jobs.kind"))?;
-    Ok(Some(Job { id: row.id, kind, record_id: row.record_id, domain_id: row.domain_id, run_no: row.run_no }))
+    Ok(claimed.map(|row| Claimed {
+        job: Job { id: row.id, kind, record_id: row.record_id, domain_id: row.domain_id, run_no: row.run_no },
+        worn_out: row.last,
+    }))
+}
+
+/// A job that was just claimed.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The job.
+    pub job: Job,
+    /// It is at the cap of starts: it must fail rather than repeat for ever.
+    pub worn_out: bool,
+}
+
+/// Puts back the jobs of a kind whose workers have lost their leases. A stopped worker may still hold the row of its
+/// job: its connection is ended first.
+///
+/// # Errors
+/// The database fails.
+pub async fn put_back_lost(connection: &mut PgConnection, kind: JobKind) -> Result<(), DbError> {
+    let lost = sqlx::query_scalar!(
+        r#"select pg_terminate_backend(a.pid, 5000) as "ended!" from jobs j
+           join pg_stat_activity a on a.pid = j.backend_pid and a.backend_start = j.backend_start
+           where j.kind = $1 and j.state = 'running' and j.lease_until < clock_timestamp()"#,
+        kind.as_str()
+    );
+    lost.fetch_all(&mut *connection).await?;
+    sqlx::query!(
+        "update jobs set state = 'queued', lease_until = null, backend_pid = null, backend_start = null
+         where id in (select id from jobs where kind = $1 and state = 'running' and lease_until < clock_timestamp()
+            for update skip locked)",
+        kind.as_str()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Renews the lease.
@@ -204,15 +239,6 @@ pub async fn stop(connection: &mut PgConnection, record_id: Uuid) -> Result<(), 
     Ok(())
 }
 
-/// The run is at the cap of starts: it must fail rather than repeat for ever.
-///
-/// # Errors
-/// The database fails.
-pub async fn is_last_run(connection: &mut PgConnection, job: &Job) -> Result<bool, DbError> {
-    let found = sqlx::query_scalar!(r#"select run_no > max_runs as "last!" from jobs where id = $1"#, job.id);
-    Ok(found.fetch_one(connection).await?)
-}
-
 /// Jobs that are not done, in the whole environment.
 ///
 /// # Errors
@@ -241,8 +267,8 @@ fn fenced(rows: u64) -> Result<(), DbError> {
 /// What a server hears from its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// Jobs were queued, or have ended.
-    Jobs,
+    /// Jobs of a kind were queued, or may begin now.
+    Jobs(JobKind),
     /// A record was made or changed.
     Record(Uuid),
 }
@@ -266,7 +292,12 @@ impl Wake {
     /// # Errors
     /// The connection is lost for good.
     pub async fn heard(&mut self) -> Result<Notice, DbError> {
-        let notice = self.0.recv().await?;
-        Ok(notice.payload().parse().map_or(Notice::Jobs, Notice::Record))
+        loop {
+            let notice = self.0.recv().await?;
+            let kind = JobKind::parse(notice.payload()).map(Notice::Jobs);
+            if let Some(notice) = kind.or_else(|| notice.payload().parse().ok().map(Notice::Record)) {
+                return Ok(notice);
+            }
+        }
     }
 }

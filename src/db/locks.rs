@@ -92,6 +92,24 @@ pub async fn check_types(connection: &mut PgConnection, digest: &str) -> Result<
     if same.fetch_one(connection).await? { Ok(()) } else { Err(DbError::Outdated) }
 }
 
+/// As [`check_types`] without a lock on a catalogue: nothing is derived anew until the transaction ends.
+///
+/// # Errors
+/// [`DbError::Outdated`].
+pub async fn share_types(connection: &mut PgConnection, digest: &str) -> Result<(), DbError> {
+    let same = sqlx::query_scalar!(r#"select types_digest = $1 as "same!" from environment for share"#, digest);
+    if same.fetch_one(connection).await? { Ok(()) } else { Err(DbError::Outdated) }
+}
+
+/// Waits for whoever [`share_types`], and lets nobody do so until the transaction ends.
+///
+/// # Errors
+/// The database fails.
+pub async fn hold_types(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!("select from environment for update").fetch_all(connection).await?;
+    Ok(())
+}
+
 /// Holds the catalogues of all domains until the transaction ends.
 ///
 /// # Errors

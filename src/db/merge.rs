@@ -54,17 +54,17 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
             return Err(DbError::Busy);
         }
     }
-    // An ID goes on counting where it ever was in this domain.
+    // An ID goes on counting where it ever was in this domain: what is deleted has left a tombstone.
     sqlx::query(
         "insert into resources (id, domain_id, type, name, directory, name_scope, owner, revision, definition_id,
             definition_hash, content_hash, parts_hash, created_at, updated_at, updated_by, imported_record,
             imported_from, imported_at)
          select s.id, $1, s.type, s.name, s.directory, s.name_scope, s.owner,
-            1 + coalesce((select v.revision from resource_versions v where v.domain_id = $1 and v.resource_id = s.id
-                order by v.revision desc limit 1), 0),
+            1 + coalesce(t.revision, 0),
             s.definition_id, s.definition_hash, s.content_hash, s.parts_hash, $5, $5, $2, $3, $4,
             case when $3 is null then null else $5 end
-         from staged_resources s where s.base_revision is null",
+         from staged_resources s left join tombstones t on t.domain_id = $1 and t.resource_id = s.id
+         where s.base_revision is null",
     )
     .bind(writer.domain_id)
     .bind(writer.username)

@@ -41,6 +41,7 @@ pub mod users;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
 
@@ -115,20 +116,34 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Resu
     Ok(pool)
 }
 
-/// A connection of its own, outside the pool, with the staging tables.
+/// The connections of jobs, apart from those that answer requests: a small job should neither wait for a new one nor
+/// make its staging tables.
+pub fn workers(pool: &PgPool, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .idle_timeout(Duration::from_secs(60))
+        .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))
+        .connect_lazy_with(for_long_work(pool))
+}
+
+/// A connection of its own, outside the pools.
 ///
 /// # Errors
 /// No connection.
 pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
+    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&for_long_work(pool)).await?;
+    staging::prepare(&mut connection).await?;
+    Ok(connection)
+}
+
+fn for_long_work(pool: &PgPool) -> PgConnectOptions {
     // What is staged and merged should not go through files on the way.
-    let options = (*pool.connect_options()).clone().options([
+    (*pool.connect_options()).clone().options([
         ("temp_buffers", "64MB"),
         ("work_mem", "32MB"),
         ("idle_in_transaction_session_timeout", "0"),
-    ]);
-    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
-    staging::prepare(&mut connection).await?;
-    Ok(connection)
+    ])
 }
 
 /// What the transaction writes may be lost in a crash: it does not wait for the disk.
@@ -178,7 +193,9 @@ pub fn with_database(url: &str, name: &str) -> Result<String, DbError> {
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, DbError> {
-    Ok(PgConnectOptions::from_str(url)?.application_name(APPLICATION).options([("timezone", "UTC")]))
+    // A plan made for any list of IDs walks the list for each row: seconds, once a statement was used five times.
+    let settings = [("timezone", "UTC"), ("plan_cache_mode", "force_custom_plan")];
+    Ok(PgConnectOptions::from_str(url)?.application_name(APPLICATION).options(settings))
 }
 
 /// Whether the database answers.

@@ -32,6 +32,16 @@ pub enum JobKind {
 impl JobKind {
     /// Each of them.
     pub const ALL: [Self; 4] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate];
+
+    /// What its record does from the moment at which a worker has it; none: that depends on an earlier run.
+    pub fn first_phase(self) -> Option<Phase> {
+        match self {
+            Self::Export => Some(Phase::Resolving),
+            Self::Parse => Some(Phase::Parsing),
+            Self::Execute => Some(Phase::Applying),
+            Self::Migrate => None,
+        }
+    }
 }
 
 /// Where a record stands.

@@ -30,13 +30,8 @@ const TRIES: usize = 3;
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
-    let total = u64::try_from(record.progress_total).unwrap_or_default();
-    let applying =
-        Change { phase: Some(Phase::Applying), progress: Some((0, total, "resources")), ..Change::default() };
-    context.note(applying).await?;
     let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;
-    let mut connection = db::dedicated(&context.app.pool).await?;
-    db::jobs::keep_backend(&mut connection, &context.job).await?;
+    let mut connection = context.connection().await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
     trust::check(&context.app, &mut connection, &manifest.environment).await?;
@@ -74,7 +69,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn once(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
-        let planning = Arc::new(self.plan(connection, None).await?);
+        let planning = Arc::new(self.plan(connection).await?);
         if !planning.plan.lacking.is_empty() {
             // The target moved since: what was left out as it had it must be sent now.
             let mut transaction = connection.begin().await?;
@@ -112,8 +107,7 @@ impl Attempt<'_> {
         if !planning.facts.license.is_empty() {
             db::locks::hold_license(&mut transaction).await?;
         }
-        let again = self.plan(&mut transaction, Some(&planning)).await?;
-        if again.plan != planning.plan || moved(&planning, &again) {
+        if !self.still_holds(&mut transaction, &planning).await? {
             transaction.rollback().await?;
             return Ok(Attempted::Moved);
         }
@@ -150,9 +144,14 @@ impl Attempt<'_> {
         Ok(Attempted::Done)
     }
 
-    async fn plan(&self, connection: &mut PgConnection, before: Option<&Planning>) -> Result<Planning, JobError> {
+    async fn plan(&self, connection: &mut PgConnection) -> Result<Planning, JobError> {
         let app = &self.context.app;
-        Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, before).await?)
+        Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, None).await?)
+    }
+
+    async fn still_holds(&self, connection: &mut PgConnection, planning: &Planning) -> Result<bool, JobError> {
+        let app = &self.context.app;
+        Ok(planning.still_holds(app, connection, self.record, self.manifest, self.request, self.entries).await?)
     }
 
     async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
@@ -245,16 +244,6 @@ impl Attempt<'_> {
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
     }
-}
-
-/// What the staged rows replace has another revision by now, or attachments have other bytes.
-fn moved(before: &Planning, after: &Planning) -> bool {
-    before.facts.attachments != after.facts.attachments
-        || before.plan.items.iter().filter(|item| item.method == Method::Update).any(|item| {
-            let revision =
-                |planning: &Planning| planning.facts.resources.get(&item.new_id).map(|existing| existing.revision);
-            revision(before) != revision(after)
-        })
 }
 
 /// The cause of a record that wrote nothing: the package's own, or `abort`.

@@ -86,8 +86,9 @@ impl Exported {
     }
 }
 
-/// Resolves, packs and stores, seeing one state of the catalogue throughout; for a target, without what that
-/// has already unless all is wanted (`whole`).
+/// Resolves, packs and stores one state of the catalogue; for a target, without what that has already unless all is
+/// wanted (`whole`). The state is seen while it is resolved: what is packed then are bodies and bytes that do not
+/// change, so that nothing is held while a target is asked.
 pub(super) async fn make(
     context: &Context,
     record: &Record,
@@ -96,7 +97,6 @@ pub(super) async fn make(
 ) -> Result<Exported, JobError> {
     let options: ExportOptions =
         serde_json::from_value(record.options.clone()).map_err(|_| JobError::Corrupt("records.options"))?;
-    // First the target, that nobody holds a snapshot while nobody answers.
     let there = match target {
         Some(target) => Some(target.tried(|| target.remote.environment()).await??),
         None => None,
@@ -106,19 +106,51 @@ pub(super) async fn make(
         Some(there) if options.carry_secrets => Some(Recipient::of(there)),
         _ => None,
     };
-    context.phase(Phase::Resolving).await?;
-    let mut connection = db::dedicated(&context.app.pool).await?;
-    db::exports::begin_snapshot(&mut connection).await?;
+    if target.is_some() {
+        context.phase(Phase::Resolving).await?;
+    }
+    let Seen { roots, resolved, mut prepared, mut warnings } = see(context, record, &options).await?;
+    if let Some(recipient) = recipient {
+        let sealed = carry::seal(context, record, &resolved, recipient).await?;
+        prepared.secrets = Some(sealed.bytes);
+        warnings.extend(sealed.warnings);
+    }
+    warnings.extend(told(&resolved, &prepared));
+    let named = prepared.named.clone();
+    let leave_out = match (target, there) {
+        (Some(target), Some(there)) if !whole => negotiate::ask(target, record, &prepared, there.id).await?,
+        _ => None,
+    };
+    let total = leave_out.as_ref().map_or(resolved.nodes().len(), |out| out.lacking.len()) as u64;
+    let progress = Some((0, total, "resources"));
+    context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
+    let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
+    let packed = pack::write(context, record, (roots, options.export_upstream), prepared, leave_out).await?;
+    let change = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
+    Ok(Exported { resolved, named, paged, change })
+}
+
+/// What an export takes along, as the catalogue stood at one moment.
+struct Seen {
+    roots: Vec<ResourceId>,
+    resolved: Arc<Resolved>,
+    prepared: Prepared,
+    warnings: Vec<Warning>,
+}
+
+async fn see(context: &Context, record: &Record, options: &ExportOptions) -> Result<Seen, JobError> {
+    let mut connection = context.app.workers.acquire().await?;
+    let mut snapshot = db::exports::begin_snapshot(&mut connection).await?;
     let types = &context.app.types;
-    let mut roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut connection, record.id).await?)
+    let mut roots: Vec<ResourceId> = serde_json::from_value(db::records::roots(&mut snapshot, record.id).await?)
         .map_err(|_| JobError::Corrupt("records.roots"))?;
     let mut resolved =
-        db::closure::resolve(&mut connection, types, record.domain_id, &roots, options.export_upstream).await?;
-    let mut warnings = gone(&resolved.gone, &options)?;
+        db::closure::resolve(&mut snapshot, types, record.domain_id, &roots, options.export_upstream).await?;
+    let warnings = gone(&resolved.gone, options)?;
     let lost: HashSet<&str> = resolved.gone.iter().map(ResourceId::as_str).collect();
     roots.retain(|id| !lost.contains(id.as_str()));
     // References may lead further than when it was asked for, and rights less far.
-    let sight = db::callers::sight_of(&mut connection, record.domain_id, &record.requested_by).await?;
+    let sight = db::callers::sight_of(&mut snapshot, record.domain_id, &record.requested_by).await?;
     let foreign = resolved.nodes().iter().filter(|node| !sight.reads(&node.owner, &node.directory)).count();
     if foreign > 0 {
         return Err(JobError::fail(
@@ -128,32 +160,11 @@ pub(super) async fn make(
         ));
     }
     let parts = std::mem::take(&mut resolved.shared_parts);
-    resolved.shared_parts = db::closure::told_parts(&mut connection, record.domain_id, &sight, parts).await?;
+    resolved.shared_parts = db::closure::told_parts(&mut snapshot, record.domain_id, &sight, parts).await?;
     let resolved = Arc::new(resolved);
-    let mut prepared = pack::prepare(&mut connection, record.domain_id, &resolved).await?;
-    if let Some(recipient) = recipient {
-        let sealed = carry::seal(context, record, &resolved, recipient).await?;
-        prepared.secrets = Some(sealed.bytes);
-        warnings.extend(sealed.warnings);
-    }
-    warnings.extend(told(&resolved, &prepared));
-    let named = prepared.named.clone();
-    let mut paged = HashSet::new();
-    let leave_out = match (target, there) {
-        (Some(target), Some(there)) if !whole => negotiate::ask(target, record, &prepared, there.id).await?,
-        _ => None,
-    };
-    let total = leave_out.as_ref().map_or(resolved.nodes().len(), |out| out.lacking.len()) as u64;
-    let progress = Some((0, total, "resources"));
-    context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
-    let selection = (roots, options.export_upstream);
-    if let Some(out) = &leave_out {
-        paged.clone_from(&out.paged);
-    }
-    let packed = pack::write(context, &mut connection, record, selection, prepared, leave_out).await?;
-    db::exports::end_snapshot(&mut connection).await?;
-    let change = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
-    Ok(Exported { resolved, named, paged, change })
+    let prepared = pack::prepare(&mut snapshot, record.domain_id, &resolved).await?;
+    snapshot.commit().await?;
+    Ok(Seen { roots, resolved, prepared, warnings })
 }
 
 /// Puts the package into the store.

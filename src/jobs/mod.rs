@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::jobs::Job;
 use crate::db::records::{Change, Record};
-use crate::db::{self, Acquire, DbError, Postgres, Transaction};
+use crate::db::{self, Acquire, DbError, PoolConnection, Postgres, Transaction};
 use crate::domain::record::{JobKind, Phase, RecordStatus};
 use crate::package::PackageError;
 use crate::planning::carried::CarriedError;
@@ -60,9 +60,9 @@ pub enum JobError {
 }
 
 impl JobError {
-    /// Staged bodies were cleaned away between looking and reading: the next run has the package parsed again.
+    /// Bodies were cleaned away between looking and reading: the next run looks again.
     pub(crate) fn bodies_gone() -> Self {
-        Self::Retry("staged bodies are gone".to_owned())
+        Self::Retry("bodies are gone".to_owned())
     }
 
     /// Attachment bytes that are neither in the package any more nor here.
@@ -219,6 +219,13 @@ impl Context {
         let mut connection = self.app.pool.acquire().await?;
         let found = db::records::by_id(&mut connection, self.job.domain_id, self.job.record_id).await?;
         found.ok_or_else(|| JobError::Retry("the record is gone".to_owned()))
+    }
+
+    /// A connection for all of the job's work, noted so that whoever takes the job over can end it.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, JobError> {
+        let mut connection = self.app.workers.acquire().await?;
+        db::jobs::keep_backend(&mut connection, &self.job).await?;
+        Ok(connection)
     }
 
     /// Writes to the record while the job goes on.

@@ -115,7 +115,6 @@ pub(super) async fn prepare(
 /// Writes the package of a resolved export into a file of its own.
 pub(super) async fn write(
     context: &Context,
-    connection: &mut PgConnection,
     record: &Record,
     selection: (Vec<ResourceId>, bool),
     prepared: Prepared,
@@ -145,7 +144,7 @@ pub(super) async fn write(
         Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref(), &listed))
     });
     let pending = VecDeque::from([(INDEX.to_owned(), index)]);
-    zip = shards(context, connection, &nodes, pending, zip).await?;
+    zip = shards(context, &nodes, pending, zip).await?;
     let own = resolved.clone();
     if own.nodes().iter().any(|node| node.overlay.is_some() && !told.contains(&node.id)) {
         let told = told.clone();
@@ -175,21 +174,21 @@ pub(super) async fn write(
 type Pending = VecDeque<(String, JoinHandle<Result<Shard, PackageError>>)>;
 
 /// Definitions stream from the database into shards; shards are compressed beside it, two at once.
-async fn shards(
-    context: &Context,
-    connection: &mut PgConnection,
-    nodes: &[&Node],
-    mut pending: Pending,
-    mut zip: Zip,
-) -> Result<Zip, JobError> {
+async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zip: Zip) -> Result<Zip, JobError> {
     let mut lines: Vec<u8> = Vec::with_capacity(SHARD_BYTES + SLACK);
     let (total, mut done) = (nodes.len() as u64, 0);
     let (mut number, mut told) = (0, Instant::now());
+    let mut connection = context.app.workers.acquire().await?;
     for nodes in nodes.chunks(PORTION) {
         let portion: Vec<i64> = nodes.iter().map(|node| node.definition_id).collect();
-        let mut bodies = db::exports::bodies(connection, &portion);
+        let mut bodies = db::exports::bodies(&mut connection, &portion);
         for node in nodes {
-            let body = bodies.try_next().await?.ok_or(db::DbError::Corrupt("definitions.body"))?;
+            // A changed type file may have taken it away since it was resolved, but not twice.
+            let gone = || match context.job.run_no {
+                1 => JobError::bodies_gone(),
+                _ => JobError::Corrupt("definitions.body"),
+            };
+            let body = bodies.try_next().await?.ok_or_else(gone)?;
             lines::resource(&mut lines, node, &body).map_err(PackageError::Io)?;
             if lines.len() >= SHARD_BYTES {
                 let full = std::mem::replace(&mut lines, Vec::with_capacity(SHARD_BYTES + SLACK));

@@ -37,6 +37,8 @@ use super::{Context, JobError, blocking};
 const AT_ONCE: usize = 2;
 /// The record's progress is told each time so many resources are done.
 const TELL: usize = 5_000;
+/// From so many resources on, the record says that it is planned.
+const TOLD: usize = 1_000;
 /// Bodies are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
@@ -52,19 +54,25 @@ pub(super) async fn run(context: Context) -> Result<(), JobError> {
 
 async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobError> {
     let app = &context.app;
-    context.phase(Phase::Parsing).await?;
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();
-    let mut connection = db::dedicated(&app.pool).await?;
-    db::jobs::keep_backend(&mut connection, &context.job).await?;
-    let Parsed { mut entries, block, pages, package } = read(context, &mut connection, &manifest, package).await?;
+    let mut connection = context.connection().await?;
+    let Parsed { mut entries, block, unsent, pages, package } =
+        read(context, &mut connection, &manifest, package).await?;
     let package = carry(app, &mut connection, record, package, &mut entries).await?;
     drop(package);
 
-    context.phase(Phase::Planning).await?;
-    let signature = pin(app, &mut connection, record, &manifest).await?;
+    if entries.len() >= TOLD {
+        context.phase(Phase::Planning).await?;
+    }
+    let mut transaction = connection.begin().await?;
+    if let Some(mut bodies) = unsent {
+        definitions::note_run(&mut transaction, block, record.id).await?;
+        bodies.send(&mut transaction).await?;
+    }
+    let signature = pin(app, &mut transaction, record, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
-    let planning = Planning::make(app, &mut connection, record, &manifest, &options, &entries, None).await?;
+    let planning = Planning::make(app, &mut transaction, record, &manifest, &options, &entries, None).await?;
     let (change, items) = planning.preview(&entries)?;
     let total = entries.len() as u64;
     // One that was executed and is tried again goes on by itself.
@@ -78,8 +86,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         options: Some(serde_json::json!(options)),
         ..change
     };
-    let mut transaction = connection.begin().await?;
-    db::locks::check_types(&mut transaction, &app.types_digest).await?;
+    db::locks::share_types(&mut transaction, &app.types_digest).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::update(&mut transaction, record.id, change).await?;
@@ -131,11 +138,9 @@ async fn pin(
     manifest: &Manifest,
 ) -> Result<Signature, JobError> {
     let origin = &manifest.environment;
-    let mut transaction = connection.begin().await?;
-    let signature = trust::check(app, &mut transaction, origin).await?;
+    let signature = trust::check(app, connection, origin).await?;
     let (pinned, new) =
-        db::environment::pin_source(&mut transaction, &origin.id, &origin.name, &origin.kind, &origin.public_key)
-            .await?;
+        db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
     // Another package of the same environment was parsed at the same time.
     if pinned != origin.public_key {
         return Err(TrustError::from(Untrusted::OtherKey).into());
@@ -150,9 +155,8 @@ async fn pin(
             details: serde_json::json!({"name": origin.name, "public_key": pinned, "domain": record.domain, "record": record.id}),
             address: None,
         };
-        db::audit::insert(&mut transaction, &entry).await?;
+        db::audit::insert(connection, &entry).await?;
     }
-    transaction.commit().await?;
     Ok(signature)
 }
 
@@ -161,6 +165,8 @@ struct Parsed {
     entries: Vec<Entry>,
     /// Where its bodies are.
     block: i64,
+    /// They, where they are so few that none was sent yet.
+    unsent: Option<Bodies>,
     /// Its index, to be known the next time.
     pages: Vec<Page>,
     package: Package,
@@ -243,12 +249,13 @@ async fn read(
         let reason = format!("the index lists {} resources, {sent} are there", index.sent());
         return Err(PackageError::Incomplete(reason).into());
     }
-    if !bodies.is_empty() {
+    if noted && !bodies.is_empty() {
         send(context, connection, &mut bodies, block, noted).await?;
     }
+    let unsent = (!bodies.is_empty()).then_some(bodies);
     let package = attachments(context, connection, package).await?;
     let entries = index::complete(app, connection, context.job.domain_id, manifest, &index, found).await?;
-    Ok(Parsed { entries, block, pages, package })
+    Ok(Parsed { entries, block, unsent, pages, package })
 }
 
 /// The lines of the pages that a package names, in its order.

@@ -38,6 +38,7 @@ pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     let mut transaction = connection.begin().await.map_err(DbError::from)?;
     db::locks::hold_derivation(&mut transaction).await?;
     db::locks::hold_all_catalogues(&mut transaction).await?;
+    db::locks::hold_types(&mut transaction).await?;
     let known = db::environment::type_digests(&mut transaction).await?;
     let (mut derived, mut changed) = (0, Vec::new());
     for kind in app.types.all() {

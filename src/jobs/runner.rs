@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::app::App;
-use crate::db::jobs::{self, Job, Notice};
-use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::record::{JobKind, RecordStatus};
+use crate::db::jobs::{self, Claimed, Job, Notice};
+use crate::db::{self, DbError, PgConnection};
+use crate::domain::record::JobKind;
 use crate::wire::record::RecordError;
 
 use super::{Context, JobError, Slot};
@@ -20,17 +20,20 @@ use super::{Context, JobError, Slot};
 /// The work of one kind of job.
 pub type Work = fn(Context) -> Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>;
 
+/// What wakes the workers of each kind.
+type Wakes = Arc<[(JobKind, watch::Sender<()>)]>;
+
 /// Longest time between two looks at the queue; a notice wakes earlier.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs jobs of every kind with the work for it until `stop` says so; then takes no more and hands back what runs.
 pub async fn run(app: Arc<App>, work: fn(JobKind) -> Work, mut stop: watch::Receiver<bool>) {
-    let (wake, _) = watch::channel(());
-    let wake = Arc::new(wake);
+    let wakes: Wakes = JobKind::ALL.map(|kind| (kind, watch::Sender::new(()))).into();
     let mut tasks = JoinSet::new();
-    tasks.spawn(listen(app.clone(), wake.clone(), stop.clone()));
+    tasks.spawn(listen(app.clone(), wakes.clone(), stop.clone()));
     let heart = Arc::new(Mutex::new(None));
-    for kind in JobKind::ALL {
+    for (kind, wake) in wakes.iter() {
+        let kind = *kind;
         let slots = Arc::new(Semaphore::new(app.config.jobs.concurrency));
         let worker = Worker { app: app.clone(), kind, work: work(kind), slots, heart: heart.clone() };
         tasks.spawn(worker.run(wake.subscribe(), stop.clone()));
@@ -41,14 +44,18 @@ pub async fn run(app: Arc<App>, work: fn(JobKind) -> Work, mut stop: watch::Rece
 
 /// Wakes the workers whenever jobs are queued or end, and whoever follows a record when it changes; connects
 /// again when the connection is lost.
-async fn listen(app: Arc<App>, wake: Arc<watch::Sender<()>>, mut stop: watch::Receiver<bool>) {
+async fn listen(app: Arc<App>, wakes: Wakes, mut stop: watch::Receiver<bool>) {
+    let wake = |wanted: Option<JobKind>| {
+        let meant = wakes.iter().filter(|(kind, _)| wanted.is_none_or(|wanted| wanted == *kind));
+        meant.for_each(|(_, wake)| wake.send_replace(()));
+    };
     loop {
         let hear = async {
             let mut notices = jobs::Wake::listen(&app.pool).await?;
-            wake.send_replace(());
+            wake(None);
             loop {
                 match notices.heard().await? {
-                    Notice::Jobs => wake.send_replace(()),
+                    Notice::Jobs(kind) => wake(Some(kind)),
                     // Nobody may be listening.
                     Notice::Record(id) => _ = app.changes.send(id),
                 }
@@ -85,15 +92,18 @@ impl Worker {
                 _ = stop.wait_for(|stopped| *stopped) => break,
             };
             match self.claim().await {
-                Ok(Some(job)) => {
-                    running.spawn(self.clone().work(job, slot, stop.clone()));
+                Ok(Some(claimed)) => {
+                    running.spawn(self.clone().work(claimed, slot, stop.clone()));
                 }
                 Ok(None) => {
                     drop(slot);
-                    tokio::select! {
-                        _ = wake.changed() => {}
-                        () = tokio::time::sleep(LOOK) => {}
-                        _ = stop.wait_for(|stopped| *stopped) => {}
+                    let woken = tokio::select! {
+                        _ = wake.changed() => true,
+                        () = tokio::time::sleep(LOOK) => false,
+                        _ = stop.wait_for(|stopped| *stopped) => true,
+                    };
+                    if !woken {
+                        self.put_back_lost().await;
                     }
                 }
                 Err(error) => {
@@ -106,33 +116,31 @@ impl Worker {
         while running.join_next().await.is_some() {}
     }
 
-    /// Claims a job and sets its record running, in one transaction.
-    async fn claim(&self) -> Result<Option<Job>, DbError> {
+    async fn claim(&self) -> Result<Option<Claimed>, DbError> {
         let mut connection = self.app.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        let claimed = jobs::claim(&mut transaction, self.kind, self.app.config.jobs.lease_seconds as i32).await?;
-        if let Some(job) = &claimed {
-            let change = db::records::Change { status: Some(RecordStatus::Running), ..Default::default() };
-            db::records::update(&mut transaction, job.record_id, change).await?;
-        }
-        transaction.commit().await?;
-        Ok(claimed)
+        jobs::claim(&mut connection, self.kind, self.app.config.jobs.lease_seconds as i32).await
     }
 
-    async fn work(self, job: Job, slot: Slot, mut stop: watch::Receiver<bool>) {
-        let context = Context { app: self.app.clone(), job: job.clone(), slot };
-        let cap = async {
+    async fn put_back_lost(&self) {
+        let put_back = async {
             let mut connection = self.app.pool.acquire().await?;
-            jobs::is_last_run(&mut connection, &job).await
+            jobs::put_back_lost(&mut connection, self.kind).await
         };
-        let lost = match cap.await {
-            Ok(true) => return self.give_up(&context).await,
-            Ok(false) => tokio::select! {
-                ended = (self.work)(context.clone()) => ended,
-                fenced = self.keep(&job) => Err(fenced),
-                _ = stop.wait_for(|stopped| *stopped) => Err(JobError::Retry("the server is stopping".to_owned())),
-            },
-            Err(error) => Err(JobError::from(error)),
+        if let Err(error) = put_back.await {
+            warn!(kind = self.kind.as_str(), %error, "could not look for jobs whose workers are gone");
+        }
+    }
+
+    async fn work(self, claimed: Claimed, slot: Slot, mut stop: watch::Receiver<bool>) {
+        let job = claimed.job;
+        let context = Context { app: self.app.clone(), job: job.clone(), slot };
+        if claimed.worn_out {
+            return self.give_up(&context).await;
+        }
+        let lost = tokio::select! {
+            ended = (self.work)(context.clone()) => ended,
+            fenced = self.keep(&job) => Err(fenced),
+            _ = stop.wait_for(|stopped| *stopped) => Err(JobError::Retry("the server is stopping".to_owned())),
         };
         let Err(error) = lost else { return };
         let ended = match error.cause() {

@@ -141,7 +141,7 @@ pub struct Sharers {
 pub type NameKey = (String, String, String);
 
 /// What a plan needs to know of the target.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Live resources: those with an ID of the package, those mapped to, those referred to.
     pub resources: HashMap<ResourceId, Existing>,
