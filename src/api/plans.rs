@@ -94,6 +94,21 @@ fn misfits(options: &Options, entries: &[Entry], facts: &Facts) -> Vec<(Resource
     options.resolutions.iter().filter_map(misfit).collect()
 }
 
+/// The options of a request, whatever the package has.
+async fn checked(
+    connection: &mut PgConnection,
+    record: &db::records::Record,
+    request: &PlanRequest,
+) -> Result<Options, ApiError> {
+    let options = planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
+    if let Some(owner) = &request.owner
+        && db::users::by_name(connection, record.domain_id, owner).await?.is_none()
+    {
+        return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
+    }
+    Ok(options)
+}
+
 impl Planned {
     async fn make(
         app: &Shared,
@@ -101,12 +116,7 @@ impl Planned {
         record: &db::records::Record,
         request: &PlanRequest,
     ) -> Result<Self, ApiError> {
-        let options = planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
-        if let Some(owner) = &request.owner
-            && db::users::by_name(connection, record.domain_id, owner).await?.is_none()
-        {
-            return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
-        }
+        let options = checked(connection, record, request).await?;
         let entries = db::import_entries::load(connection, record.id).await?;
         let manifest = planning::manifest(connection, record.id).await?;
         let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
@@ -169,10 +179,16 @@ pub async fn execute(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
-    let origin = planning::manifest(&mut transaction, id).await?.environment;
-    trust::check(&app, &mut transaction, &origin).await?;
+    let manifest = planning::manifest(&mut transaction, id).await?;
+    trust::check(&app, &mut transaction, &manifest.environment).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
-    if has_options || request.plan_digest.is_some() || lacks {
+    // Execution plans by itself; here only what may be refused for what a plan says.
+    let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());
+    if has_options && !may_misfit && !lacks && request.plan_digest.is_none() {
+        checked(&mut transaction, &record, &request).await?;
+        let change = Change { options: Some(serde_json::json!(request)), ..Change::default() };
+        db::records::update(&mut transaction, id, change).await?;
+    } else if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
         let mut planned = Planned::make(&app, &mut transaction, &record, &request).await?;

@@ -76,6 +76,16 @@ pub fn bodies<'a>(connection: &'a mut PgConnection, ids: &'a [i64]) -> BoxStream
         .boxed()
 }
 
+/// Whether a version points at a body.
+///
+/// # Errors
+/// The database fails.
+pub async fn is_used(connection: &mut PgConnection, id: i64) -> Result<bool, DbError> {
+    let found =
+        sqlx::query_scalar!(r#"select exists (select from resource_versions where definition_id = $1) as "used!""#, id);
+    Ok(found.fetch_one(connection).await?)
+}
+
 /// How many of some bodies are there.
 ///
 /// # Errors

@@ -183,12 +183,10 @@ async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zi
         let portion: Vec<i64> = nodes.iter().map(|node| node.definition_id).collect();
         let mut bodies = db::exports::bodies(&mut connection, &portion);
         for node in nodes {
-            // A changed type file may have taken it away since it was resolved, but not twice.
-            let gone = || match context.job.run_no {
-                1 => JobError::bodies_gone(),
-                _ => JobError::Corrupt("definitions.body"),
+            let Some(body) = bodies.try_next().await? else {
+                drop(bodies);
+                return Err(lost(&mut connection, node).await?);
             };
-            let body = bodies.try_next().await?.ok_or_else(gone)?;
             lines::resource(&mut lines, node, &body).map_err(PackageError::Io)?;
             if lines.len() >= SHARD_BYTES {
                 let full = std::mem::replace(&mut lines, Vec::with_capacity(SHARD_BYTES + SLACK));
@@ -214,6 +212,12 @@ async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zi
         zip = write_first(zip, &mut pending).await?;
     }
     Ok(zip)
+}
+
+/// Why a body is not there: a changed type file has put another in its place since, or it is lost.
+async fn lost(connection: &mut PgConnection, node: &Node) -> Result<JobError, JobError> {
+    let needed = db::definitions::is_used(connection, node.definition_id).await?;
+    Ok(if needed { JobError::Corrupt("definitions.body") } else { JobError::bodies_gone() })
 }
 
 fn compressing(lines: Vec<u8>) -> JoinHandle<Result<Shard, PackageError>> {

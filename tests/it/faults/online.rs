@@ -74,7 +74,7 @@ async fn a_source_killed_in_each_phase_finishes_its_migration() {
     let gate = Gate::shut(&source.database, "record_items").await;
     let id = begin(&source.admin(), &target_id).await;
     kill_at(&mut source, gate).await;
-    for (table, phase) in [("source_environments", "planning"), ("import_bases", "applying")] {
+    for (table, phase) in [("source_environments", "parsing"), ("import_bases", "applying")] {
         let mut gate = Gate::shut(&target.database, table).await;
         source.restart().await;
         gate.reached().await;
