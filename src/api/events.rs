@@ -79,7 +79,7 @@ impl Follower {
         self.caller = Caller::by(&self.app, self.caller.credentials, self.caller.address).await?;
         let mut connection = self.app.pool.acquire().await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
-        self.ended = record.status()?.is_final();
+        self.ended = record.status.is_final();
         let record = ticked(&mut connection, record).await?;
         Ok(serde_json::to_string(&record).map_err(|_| DbError::Corrupt("record"))?)
     }

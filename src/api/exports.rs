@@ -149,14 +149,14 @@ pub async fn package(
 ) -> Result<Response, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let record = find(&mut connection, &caller, id).await?;
-    if record.kind()? == RecordKind::Import {
+    if record.kind == RecordKind::Import {
         return Err(ApiError::not_found("export"));
     }
     let (Some(key), Some(package)) = (&record.package_key, record.package.clone()) else {
         if record.package.is_some() {
             return Err(ApiError::new(StatusCode::GONE, "gone", "The package is no longer kept. Export again."));
         }
-        let detail = format!("The package is not there: the record is {}.", record.status);
+        let detail = format!("The package is not there: the record is {}.", record.status.as_str());
         return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
     };
     let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("records.package"))?;

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::db::record_items::NewChunk;
-use crate::db::records::Change;
+use crate::db::records::{Plan, Queued};
 use crate::db::{self, Acquire, DbError, PgConnection, jobs};
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
-use crate::domain::record::{JobKind, RecordKind, RecordStatus};
+use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
 use crate::planning::{self, Planning};
 use crate::trust;
@@ -47,7 +47,7 @@ pub async fn plan(
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
     let planned = Planned::make(&app, &mut transaction, &record, &request).await?.fitting()?;
-    let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
+    let details = serde_json::json!({"plan_digest": planned.plan.digest, "resolutions": request.resolutions.len()});
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
     planned.save(&mut transaction, &record, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
@@ -63,18 +63,17 @@ pub(super) async fn import(
     attempt: &'static str,
 ) -> Result<db::records::Record, ApiError> {
     let record = lock(connection, caller, id).await?;
-    if record.kind()? != RecordKind::Import {
+    if record.kind != RecordKind::Import {
         return Err(ApiError::not_found("import"));
     }
-    record.status()?.confirmable(attempt)?;
+    record.status.confirmable(attempt)?;
     Ok(record)
 }
 
 /// A plan as it would be saved.
 struct Planned {
-    change: Change,
+    plan: Plan,
     items: Vec<NewChunk>,
-    digest: String,
     /// Contents that were left out and are not here: nothing can be executed without them.
     lacking: Vec<ResourceId>,
     /// Resolutions for what is not in the package, or to what is not here: (ID, what is wrong).
@@ -111,11 +110,10 @@ impl Planned {
         let manifest = planning::manifest(connection, record.id).await?;
         let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
         let misfits = misfits(&options, &entries, &planning.facts);
-        let (change, items) = planning.preview(&entries)?;
-        let digest = change.plan_digest.clone().unwrap_or_default();
+        let (plan, items) = planning.preview(&entries)?;
         let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
         let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
-        Ok(Self { change, items, digest, lacking, misfits })
+        Ok(Self { plan, items, lacking, misfits })
     }
 
     /// Refuses resolutions that do not fit.
@@ -133,10 +131,8 @@ impl Planned {
         request: &PlanRequest,
     ) -> Result<(), ApiError> {
         let stored = PlanRequest { plan_digest: None, ..request.clone() };
-        let change = Change { options: Some(serde_json::json!(stored)), ..self.change };
         db::record_items::replace(connection, record.id, &self.items).await?;
-        db::records::update(connection, record.id, change).await?;
-        Ok(())
+        Ok(db::records::save_plan(connection, record.id, serde_json::json!(stored), self.plan).await?)
     }
 }
 
@@ -180,7 +176,7 @@ pub async fn execute(
             planned = planned.fitting()?;
         }
         // A map of the stored plan fitted when it was stored.
-        if digest.is_some_and(|digest| digest != planned.digest || !planned.misfits.is_empty()) {
+        if digest.is_some_and(|digest| digest != planned.plan.digest || !planned.misfits.is_empty()) {
             return Err(stale(&mut transaction, &record, &planned).await?);
         }
         if !planned.lacking.is_empty() {
@@ -189,8 +185,7 @@ pub async fn execute(
         planned.save(&mut transaction, &record, &request).await?;
     }
     note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
-    db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
-        .await?;
+    db::records::queue(&mut transaction, id, Queued::Execute).await?;
     jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
@@ -233,7 +228,7 @@ async fn stale(
         moved.extend(other.map(|now| problem(&now.resource_id, message(now))));
     }
     let cause = |error: Option<&Value>| error.and_then(|error| error["message"].as_str()).map(str::to_owned);
-    let (was, is) = (cause(record.error.as_ref()), cause(planned.change.error.as_ref().and_then(Option::as_ref)));
+    let (was, is) = (cause(record.error.as_ref()), cause(planned.plan.error.as_ref()));
     if was != is {
         let message = is.unwrap_or_else(|| "What stopped the package is gone.".to_owned());
         moved.push(problem("error", message));

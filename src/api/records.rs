@@ -99,15 +99,13 @@ pub async fn list(
 ) -> Result<Json<List<Record>>, ApiError> {
     let limit = page_size(query.limit)?;
     let before: Option<Uuid> = from_cursor(query.cursor.as_deref())?;
-    if query.kind.as_deref().is_some_and(|word| RecordKind::parse(word).is_none()) {
-        return Err(ApiError::field("kind", "must be export, import or online"));
-    }
-    if query.status.as_deref().is_some_and(|word| RecordStatus::parse(word).is_none()) {
-        return Err(ApiError::field("status", "is not a status of records"));
-    }
+    let kind =
+        |word| RecordKind::parse(word).ok_or_else(|| ApiError::field("kind", "must be export, import or online"));
+    let status =
+        |word| RecordStatus::parse(word).ok_or_else(|| ApiError::field("status", "is not a status of records"));
     let mut filter = Filter {
-        kind: query.kind,
-        status: query.status,
+        kind: query.kind.as_deref().map(kind).transpose()?,
+        status: query.status.as_deref().map(status).transpose()?,
         q: query.q.filter(|q| !q.is_empty()),
         requested_by: query.requested_by,
         from: time("from", query.from)?,
@@ -288,9 +286,9 @@ pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
     let error = row.error.filter(|error| !error.is_null());
     Ok(Record {
         id: row.id,
-        kind: row.kind,
-        status: row.status,
-        phase: row.phase,
+        kind: row.kind.as_str().to_owned(),
+        status: row.status.as_str().to_owned(),
+        phase: row.phase.map(|phase| phase.as_str().to_owned()),
         name: row.name,
         domain: row.domain,
         requested_by: row.requested_by,

@@ -128,7 +128,7 @@ pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
             returning record_id, domain_id, kind
          ), again as (
             update records r set status = 'queued',
-                transfer = case when s.kind = 'execute' then r.transfer || '{\"again\": true}'::jsonb else r.transfer end
+                transfer = case when s.kind = 'execute' then r.transfer || '{\"run\": \"again\"}'::jsonb else r.transfer end
             from stopped s where s.record_id = r.id returning r.id, r.domain_id
          ), waiting as (
             update records set status = 'queued' where kind = 'import' and status = 'awaiting_confirmation' returning id, domain_id

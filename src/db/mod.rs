@@ -86,6 +86,11 @@ impl From<sqlx::Error> for DbError {
                     return Self::Busy;
                 }
             }
+            sqlx::Error::ColumnDecode { source, .. } => {
+                if let Some(Self::Corrupt(column)) = source.downcast_ref() {
+                    return Self::Corrupt(column);
+                }
+            }
             _ => {}
         }
         Self::Other(error)

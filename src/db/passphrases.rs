@@ -1,5 +1,5 @@
 //! The passphrases of records that have not ended, sealed. A final status takes them away
-//! ([`super::records::update`]).
+//! ([`super::records::rest`]).
 
 use sqlx::PgConnection;
 use uuid::Uuid;

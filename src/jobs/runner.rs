@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::app::App;
 use crate::db::jobs::{self, Job, Notice};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::record::{JobKind, RecordStatus};
+use crate::domain::record::JobKind;
 use crate::wire::record::RecordError;
 
 use super::{Context, JobError, Slot};
@@ -112,8 +112,7 @@ impl Worker {
         let mut transaction = connection.begin().await?;
         let claimed = jobs::claim(&mut transaction, self.kind, self.app.config.jobs.lease_seconds as i32).await?;
         if let Some(job) = &claimed {
-            let change = db::records::Change { status: Some(RecordStatus::Running), ..Default::default() };
-            db::records::update(&mut transaction, job.record_id, change).await?;
+            db::records::begin(&mut transaction, job.record_id).await?;
         }
         transaction.commit().await?;
         Ok(claimed)
