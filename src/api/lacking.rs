@@ -11,7 +11,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use crate::db::contents::{self, Wanted};
 use crate::db::facts;
 use crate::db::{DbError, PgConnection, index_pages};
-use crate::domain::import_plan::{self, Entry};
+use crate::domain::import_plan::{self, Entry, IdMode};
 use crate::domain::pages::PageLine;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::planning::{self, FreshFrom};
@@ -138,7 +138,7 @@ async fn had(
 ) -> Result<HashSet<String>, ApiError> {
     let options =
         planning::options(&asked.head.options).map_err(|(field, message)| ApiError::field(&field, message))?;
-    if options.change_ids {
+    if options.ids == IdMode::Change {
         return Ok(HashSet::new());
     }
     let same_type = |key: &str| {

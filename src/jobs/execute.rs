@@ -9,7 +9,7 @@ use crate::db::definitions;
 use crate::db::merge::{self, Writer};
 use crate::db::records::{Executed, Note, Queued, Record, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::import_plan::Entry;
+use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
 use crate::domain::record::{Final, JobKind, Phase, Progress, Run, Transfer};
@@ -81,7 +81,7 @@ impl Attempt<'_> {
             return Ok(Attempted::Done);
         }
         let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
-        if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
+        if planning.plan.error.is_some() || (planning.options.on_failure == OnFailure::Abort && blocked) {
             let mut transaction = connection.begin().await?;
             self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
             transaction.commit().await?;
@@ -169,7 +169,7 @@ impl Attempt<'_> {
     fn brought(&self, planning: &Planning) -> HashMap<&str, Hash> {
         let (plan, facts) = (&planning.plan, &planning.facts);
         let mut brought = HashMap::new();
-        if planning.options.change_ids {
+        if planning.options.ids == IdMode::Change {
             return brought;
         }
         for (entry, planned) in self.entries.iter().zip(&plan.items) {
