@@ -77,9 +77,6 @@ impl Catalogue {
 }
 
 /// All of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn load(connection: &mut PgConnection, types: &Types, domain_id: i32) -> Result<Catalogue, DbError> {
     let nodes = gather(sqlx::query(NODES).bind(domain_id).fetch(&mut *connection)).await?;
     let mut links = Links::new(types, &nodes);
@@ -99,9 +96,6 @@ pub async fn load(connection: &mut PgConnection, types: &Types, domain_id: i32) 
 }
 
 /// Some resources of a domain, with references found before, in the order of their definitions.
-///
-/// # Errors
-/// The database fails.
 pub async fn some(
     connection: &mut PgConnection,
     types: &Types,

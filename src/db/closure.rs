@@ -44,9 +44,6 @@ impl Resolved {
 }
 
 /// Follows the references from some resources of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn resolve(
     connection: &mut PgConnection,
     types: &Types,
@@ -197,9 +194,6 @@ fn missing(types: &Types, catalogue: &Catalogue, closure: &Closure) -> Vec<Missi
 }
 
 /// Of shared parts, those whose other user may be told to somebody.
-///
-/// # Errors
-/// The database fails.
 pub async fn told_parts(
     connection: &mut PgConnection,
     domain_id: i32,

@@ -9,18 +9,12 @@ use crate::domain::resource::Hash;
 use super::DbError;
 
 /// Begins a transaction that sees one state of the catalogue throughout.
-///
-/// # Errors
-/// The database fails.
 pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
     connection.execute("begin isolation level repeatable read").await?;
     Ok(())
 }
 
 /// Ends it.
-///
-/// # Errors
-/// The database fails.
 pub async fn end_snapshot(connection: &mut PgConnection) -> Result<(), DbError> {
     connection.execute("commit").await?;
     Ok(())
@@ -38,9 +32,6 @@ pub struct Named {
 }
 
 /// The attachments that some resources name.
-///
-/// # Errors
-/// The database fails.
 pub async fn attachments(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Named>, DbError> {
     let found = sqlx::query!(
         r#"select a.resource_id, a.path, b.sha256 as "sha256?", b.size as "size?" from resource_attachments a
@@ -55,9 +46,6 @@ pub async fn attachments(connection: &mut PgConnection, domain_id: i32, ids: &[S
 }
 
 /// The attachments that the resources of a domain name.
-///
-/// # Errors
-/// The database fails.
 pub async fn all_attachments(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<Named>, DbError> {
     let found = sqlx::query!(
         r#"select a.resource_id, a.path, b.sha256 as "sha256?", b.size as "size?" from resource_attachments a

@@ -53,9 +53,6 @@ impl Found {
 }
 
 /// The references of some resources of a domain, in the order of their definitions.
-///
-/// # Errors
-/// The database fails.
 pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Found>, DbError> {
     let found = sqlx::query_as!(
         Found,
@@ -77,9 +74,6 @@ pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[St
 }
 
 /// The references of a given kind (or any) that lead to some resources of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn referrers(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -108,9 +102,6 @@ pub async fn referrers(
 }
 
 /// Acyclic references of a domain that can be reached from some resources.
-///
-/// # Errors
-/// The database fails.
 pub async fn acyclic_edges(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -135,9 +126,6 @@ pub async fn acyclic_edges(
 }
 
 /// IDs of staged resources that have an acyclic reference.
-///
-/// # Errors
-/// The database fails.
 pub async fn staged_acyclic(connection: &mut PgConnection) -> Result<Vec<(String, i32)>, DbError> {
     let found: Vec<(String, i32)> = sqlx::query_as(
         "select distinct s.id, s.ordinal from staged_references e join staged_resources s on s.id = e.from_id where e.acyclic",

@@ -41,9 +41,6 @@ pub struct Step {
 }
 
 /// Walks from a resource; at most `depth` steps and `limit` resources.
-///
-/// # Errors
-/// The database fails.
 pub async fn walk(
     connection: &mut PgConnection,
     types: &Types,
@@ -140,9 +137,6 @@ pub struct Node {
 }
 
 /// The resources of a lineage.
-///
-/// # Errors
-/// The database fails.
 pub async fn nodes(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Node>, DbError> {
     let found = sqlx::query_as!(
         Node,

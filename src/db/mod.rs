@@ -99,9 +99,6 @@ impl From<sqlx::Error> for DbError {
 
 /// Connects, and brings the schema up to date under a lock, so that replicas may start together. A transaction
 /// in which nothing happens for so many seconds is ended.
-///
-/// # Errors
-/// No connection, or a migration fails.
 pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Result<PgPool, DbError> {
     // A server that was stopped in the middle of a transaction must not hold what it holds for ever.
     let idle = format!("{idle_seconds}s");
@@ -121,9 +118,6 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Resu
 }
 
 /// A connection of its own, outside the pool, with the staging tables.
-///
-/// # Errors
-/// No connection.
 pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
     // What is staged and merged should not go through files on the way.
     let options = (*pool.connect_options()).clone().options([
@@ -137,9 +131,6 @@ pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
 }
 
 /// What the transaction writes may be lost in a crash: it does not wait for the disk.
-///
-/// # Errors
-/// The database fails.
 pub async fn commit_lazily(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query("set local synchronous_commit = off").execute(connection).await?;
     Ok(())

@@ -140,9 +140,6 @@ pub struct NewRecord<'a> {
 }
 
 /// Makes a record, queued.
-///
-/// # Errors
-/// The database fails.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
@@ -165,25 +162,16 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
 }
 
 /// The manifest of an import's package, entries apart.
-///
-/// # Errors
-/// The database fails.
 pub async fn manifest(connection: &mut PgConnection, id: Uuid) -> Result<Option<Value>, DbError> {
     Ok(sqlx::query_scalar!("select manifest from records where id = $1", id).fetch_one(connection).await?)
 }
 
 /// The selected resources of an export or a migration.
-///
-/// # Errors
-/// The database fails.
 pub async fn roots(connection: &mut PgConnection, id: Uuid) -> Result<Value, DbError> {
     Ok(sqlx::query_scalar!("select roots from records where id = $1", id).fetch_one(connection).await?)
 }
 
 /// A record of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" where r.domain_id = ").push_bind(domain_id).push(" and r.id = ").push_bind(id);
@@ -191,9 +179,6 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> R
 }
 
 /// The same, and its row is held until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn lock(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query
@@ -223,9 +208,6 @@ pub struct Filter {
 }
 
 /// A page of a domain's records, newest first.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -264,9 +246,6 @@ pub async fn list(
 }
 
 /// Lets go of the packages of some records that ended more than so many days ago; returns where they rest.
-///
-/// # Errors
-/// The database fails.
 pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!(
         r#"with old as (
@@ -281,9 +260,6 @@ pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result
 }
 
 /// Which of some keys are those of a record's package.
-///
-/// # Errors
-/// The database fails.
 pub async fn known_packages(connection: &mut PgConnection, keys: &[String]) -> Result<HashSet<String>, DbError> {
     let found = sqlx::query_scalar!(r#"select package_key as "key!" from records where package_key = any($1)"#, keys);
     Ok(found.fetch_all(connection).await?.into_iter().collect())

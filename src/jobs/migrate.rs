@@ -40,9 +40,6 @@ impl MigrationOptions {
 const SENDINGS: usize = 3;
 
 /// Does an online migration, from where an earlier run left it.
-///
-/// # Errors
-/// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let mut record = context.record().await?;
     let courier = Courier::of(&context, &record).await?;

@@ -24,9 +24,6 @@ use crate::domain::resource_type::ResourceType;
 const PORTION: i64 = 1_000;
 
 /// Derives anew what changed type files make different.
-///
-/// # Errors
-/// The database fails.
 pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     let mut connection = db::dedicated(&app.pool).await?;
     let digests: BTreeMap<String, String> =
