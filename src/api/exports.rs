@@ -58,9 +58,9 @@ pub async fn preview(
             }
         });
     let items: Vec<PreviewItem> = items.collect();
-    let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
+    let listed: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
-        resolved.missing.into_iter().filter(|missing| told.contains(missing.referenced_by.as_str())).collect();
+        resolved.missing.into_iter().filter(|missing| listed.contains(missing.referenced_by.as_str())).collect();
     let parts = resolved.shared_parts;
     let shared_parts = db::closure::told_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
     Ok(Json(Preview { missing, forbidden, shared_parts, items }))

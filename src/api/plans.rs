@@ -25,7 +25,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
 use super::idempotency::Once;
-use super::records::{Accepted, find, line, lock};
+use super::records::{Accepted, find, lock, to_wire};
 
 /// Sets the options and plans anew.
 #[utoipa::path(
@@ -46,13 +46,13 @@ pub async fn plan(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
-    let planned = Planned::make(&app, &mut transaction, &record, &request).await?.fitting()?;
-    let details = serde_json::json!({"plan_digest": planned.plan.digest, "resolutions": request.resolutions.len()});
+    let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
+    let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
-    planned.save(&mut transaction, &record, &request).await?;
+    draft.save(&mut transaction, &record, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
     transaction.commit().await?;
-    Ok(Json(line(record)?))
+    Ok(Json(to_wire(record)?))
 }
 
 /// An import that awaits confirmation, held until the transaction ends.
@@ -71,7 +71,7 @@ pub(super) async fn import(
 }
 
 /// A plan as it would be saved.
-struct Planned {
+struct Draft {
     plan: Plan,
     items: Vec<NewChunk>,
     /// Contents that were left out and are not here: nothing can be executed without them.
@@ -83,17 +83,17 @@ struct Planned {
 fn misfits(options: &Options, entries: &[Entry], facts: &Facts) -> Vec<(ResourceId, String)> {
     let types: HashMap<&ResourceId, &str> = entries.iter().map(|entry| (&entry.id, entry.type_key.as_str())).collect();
     let misfit = |(id, resolution): (&ResourceId, &Resolution)| {
-        let Some(kind) = types.get(id) else {
+        let Some(resource_type) = types.get(id) else {
             return Some((id.clone(), "names a resource that is not in the package".to_owned()));
         };
         let Resolution::Map(target) = resolution else { return None };
-        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *kind);
-        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {kind} of this domain")))
+        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *resource_type);
+        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {resource_type} of this domain")))
     };
     options.resolutions.iter().filter_map(misfit).collect()
 }
 
-impl Planned {
+impl Draft {
     async fn make(
         app: &Shared,
         connection: &mut PgConnection,
@@ -171,18 +171,18 @@ pub async fn execute(
     if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
-        let mut planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+        let mut draft = Draft::make(&app, &mut transaction, &record, &request).await?;
         if has_options || digest.is_none() {
-            planned = planned.fitting()?;
+            draft = draft.fitting()?;
         }
         // A map of the stored plan fitted when it was stored.
-        if digest.is_some_and(|digest| digest != planned.plan.digest || !planned.misfits.is_empty()) {
-            return Err(stale(&mut transaction, &record, &planned).await?);
+        if digest.is_some_and(|digest| digest != draft.plan.digest || !draft.misfits.is_empty()) {
+            return Err(stale(&mut transaction, &record, &draft).await?);
         }
-        if !planned.lacking.is_empty() {
-            return Err(incomplete(&planned.lacking));
+        if !draft.lacking.is_empty() {
+            return Err(incomplete(&draft.lacking));
         }
-        planned.save(&mut transaction, &record, &request).await?;
+        draft.save(&mut transaction, &record, &request).await?;
     }
     note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
     db::records::queue(&mut transaction, id, Queued::Execute).await?;
@@ -209,11 +209,11 @@ fn incomplete(lacking: &[ResourceId]) -> ApiError {
 async fn stale(
     connection: &mut PgConnection,
     record: &db::records::Record,
-    planned: &Planned,
+    draft: &Draft,
 ) -> Result<ApiError, ApiError> {
     let problem =
         |field: &str, message: String| FieldProblem { code: "plan_stale".to_owned(), field: field.to_owned(), message };
-    let misfits = planned.misfits.iter();
+    let misfits = draft.misfits.iter();
     let mut moved: Vec<FieldProblem> =
         misfits.map(|(id, message)| problem(&format!("resolutions.{id}"), message.clone())).collect();
     let before: HashMap<String, Item> = planning::items::all_items(connection, record.id)
@@ -221,14 +221,14 @@ async fn stale(
         .into_iter()
         .map(|item| (item.resource_id.clone(), item))
         .collect();
-    for chunk in &planned.items {
+    for chunk in &draft.items {
         let now: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
         let other = now.iter().filter(|now| before.get(&now.resource_id) != Some(now));
         let message = |now: &Item| format!("{} moved in the target since it was planned.", now.name);
         moved.extend(other.map(|now| problem(&now.resource_id, message(now))));
     }
     let cause = |error: Option<&Value>| error.and_then(|error| error["message"].as_str()).map(str::to_owned);
-    let (was, is) = (cause(record.error.as_ref()), cause(planned.plan.error.as_ref()));
+    let (was, is) = (cause(record.error.as_ref()), cause(draft.plan.error.as_ref()));
     if was != is {
         let message = is.unwrap_or_else(|| "What stopped the package is gone.".to_owned());
         moved.push(problem("error", message));

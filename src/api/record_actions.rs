@@ -22,7 +22,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{MaybeJson, Path};
 use super::idempotency::Once;
-use super::records::{Accepted, find, line, lock};
+use super::records::{Accepted, find, lock, to_wire};
 
 /// How often a cancel looks again, when a migration moves on meanwhile.
 const TRIES: usize = 3;
@@ -45,7 +45,7 @@ fn needed(kind: RecordKind) -> Permission {
 pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
     for _ in 0..TRIES {
         if let Some(cancelled) = try_to_cancel(&app, &caller, id).await? {
-            return Ok(Json(line(cancelled)?));
+            return Ok(Json(to_wire(cancelled)?));
         }
     }
     Err(ApiError::busy())
@@ -76,7 +76,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
     }
     jobs::stop(&mut transaction, id).await?;
     let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?);
-    note(&mut transaction, caller, "record.cancel", ("record", id), told(&record)).await?;
+    note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::rest(&mut transaction, id, cancelled).await?;
     let cancelled = find(&mut transaction, caller, id).await?;
@@ -92,7 +92,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
 }
 
 /// What the audit says of a record.
-fn told(record: &Row) -> serde_json::Value {
+fn audit_details(record: &Row) -> serde_json::Value {
     serde_json::json!({"kind": record.kind, "name": record.name})
 }
 
@@ -175,7 +175,7 @@ pub async fn retry(
     };
     let run = if executed { Run::Again } else { Run::First };
     let retried = Queued::Retried(record.transfer.clone().tried_again(run));
-    note(&mut transaction, &caller, "record.retry", ("record", id), told(&record)).await?;
+    note(&mut transaction, &caller, "record.retry", ("record", id), audit_details(&record)).await?;
     db::records::queue(&mut transaction, id, retried).await?;
     if let Some(passphrase) = &passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;

@@ -29,7 +29,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 use super::idempotency::Once;
-use super::settled;
+use super::long_poll;
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -39,7 +39,7 @@ pub struct Accepted<T> {
 
 impl Accepted<Record> {
     pub(super) fn record(record: rows::Record) -> Result<Self, ApiError> {
-        let body = line(record)?;
+        let body = to_wire(record)?;
         Ok(Self { location: format!("/api/v1/records/{}", body.id), body })
     }
 }
@@ -119,7 +119,7 @@ pub async fn list(
     }
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
-    let listed = page(found, limit, |row| row.id, line);
+    let listed = page(found, limit, |row| row.id, to_wire);
     let mut items = listed.items.into_iter().collect::<Result<Vec<_>, DbError>>()?;
     tick_off(&mut connection, caller.domain_id(), &mut items).await?;
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
@@ -145,7 +145,7 @@ pub async fn show(
         if seconds > 30 {
             return Err(ApiError::field("wait_seconds", "must be at most 30"));
         }
-        return Ok(Json(settled::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
+        return Ok(Json(long_poll::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
     }
     let mut connection = app.pool.acquire().await?;
     let row = find(&mut connection, &caller, id).await?;
@@ -155,7 +155,7 @@ pub async fn show(
 /// A record with what is done of its checklist by now.
 pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
     let domain_id = row.domain_id;
-    let mut record = line(row)?;
+    let mut record = to_wire(row)?;
     tick_off(connection, domain_id, std::slice::from_mut(&mut record)).await?;
     Ok(record)
 }
@@ -279,7 +279,7 @@ pub async fn items(
 }
 
 /// A record as clients see it.
-pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
+pub(super) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
     fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
         serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
     }

@@ -15,7 +15,7 @@ use crate::domain::resource_type::{Kind, ResourceType, Rule};
 use crate::domain::type_file::Types;
 
 use super::DbError;
-use super::graph::Found;
+use super::graph::EdgeRow;
 
 /// A resource.
 #[derive(Debug, Clone)]
@@ -101,7 +101,7 @@ pub async fn some(
     types: &Types,
     domain_id: i32,
     ids: &[String],
-    found: &[Found],
+    found: &[EdgeRow],
 ) -> Result<Catalogue, DbError> {
     let query = format!("{NODES} and r.id = any($2)");
     let nodes = gather(sqlx::query(&query).bind(domain_id).bind(ids).fetch(connection)).await?;

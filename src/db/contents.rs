@@ -69,8 +69,10 @@ pub async fn parts(
     }
     rows.into_iter()
         .map(|row| {
-            let kind = types.get(&row.r#type);
-            let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
+            let resource_type = types.get(&row.r#type);
+            let place = |key: &str| {
+                resource_type.and_then(|resource_type| resource_type.children.iter().position(|rule| rule.key == key))
+            };
             let children: Vec<(String, String)> =
                 serde_json::from_value(row.children).map_err(|_| DbError::Corrupt("resource_versions.children"))?;
             let attachments: Vec<(String, Option<Hash>)> = serde_json::from_value(row.attachments)
@@ -117,7 +119,7 @@ pub async fn own_bodies(
 }
 
 /// A reference as the database keeps it.
-pub fn reference(found: &graph::Found) -> Option<Reference> {
+pub fn reference(found: &graph::EdgeRow) -> Option<Reference> {
     let target = match (&found.to_id, &found.to_name) {
         (Some(id), _) => Target::Id(ResourceId::parse(id).ok()?),
         (None, Some(name)) => Target::Name(name.clone()),

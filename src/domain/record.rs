@@ -136,11 +136,11 @@ impl Transfer {
     }
 
     /// The target is told to write: a cancel has to ask it from then on.
-    pub fn told(self) -> Self {
+    pub fn handed_over(self) -> Self {
         Self { last_word: LastWord::There, ..self }
     }
 
-    /// The record is tried again. What was confirmed and never told is shown again.
+    /// The record is tried again. What was confirmed and never handed over is shown again.
     pub fn tried_again(self, run: Run) -> Self {
         let consent = if self.last_word == LastWord::There { self.consent } else { Consent::Open };
         Self { consent, last_word: LastWord::Here, run, ..self }

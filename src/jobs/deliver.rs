@@ -83,10 +83,10 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Err(error) => return Ok(Err(error)),
     };
     let mut stuck = 0;
-    let mut told = 0;
+    let mut reported = 0;
     while there < size {
-        if there > told {
-            told = there;
+        if there > reported {
+            reported = there;
             courier.context.note(Note::Progress(Phase::Uploading, Progress::bytes(there, size))).await?;
         }
         let piece = read(courier, record, there).await?;

@@ -172,15 +172,15 @@ async fn pack_whole(courier: &Courier) -> Result<(), JobError> {
 /// Has the target try again what failed there, when this record is tried again.
 async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<(), JobError> {
     // It goes on by itself then: a cancel has to ask it.
-    let told = transfer.told();
-    courier.context.note(Note::Transfer(told.clone())).await?;
+    let transfer = transfer.handed_over();
+    courier.context.note(Note::Transfer(transfer.clone())).await?;
     match courier.tried(|| courier.remote.retry(there)).await? {
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
         Err(error) => return Err(error.into()),
     }
-    courier.context.note(Note::Transfer(Transfer { run: Run::First, ..told })).await
+    courier.context.note(Note::Transfer(Transfer { run: Run::First, ..transfer })).await
 }
 
 /// How long the target is asked to hold its answer back while the record there goes on: each time it is told
@@ -192,18 +192,18 @@ async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, 
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
-        let mut told = None;
+        let mut reported = None;
         loop {
             let asked = Instant::now();
-            let found = courier.tried(|| courier.remote.record_settled(there, HOLD)).await??;
+            let found = courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??;
             if found.status != "queued" && found.status != "running" {
                 return Ok(found);
             }
             let unit = Unit::parse(&found.progress.unit).unwrap_or(Unit::Resources);
             let progress = Progress { done: found.progress.done, total: found.progress.total, unit };
             let phase = found.phase.as_deref().and_then(Phase::parse).unwrap_or(Phase::Planning);
-            if told != Some((phase, progress)) {
-                told = Some((phase, progress));
+            if reported != Some((phase, progress)) {
+                reported = Some((phase, progress));
                 context.note(Note::Progress(phase, progress)).await?;
             }
             // One that holds nothing back is asked ever less often.
@@ -225,7 +225,7 @@ async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> 
         Consent::Open => None,
     };
     // From here on the target may write: a cancel has to ask it.
-    courier.context.note(Note::Telling(record.transfer.clone().told())).await?;
+    courier.context.note(Note::HandingOver(record.transfer.clone().handed_over())).await?;
     let plan = PlanRequest { plan_digest, ..options.plan };
     match courier.tried(|| courier.remote.execute(there, &plan)).await? {
         Ok(_) => Ok(Next::Follow),

@@ -163,9 +163,9 @@ impl Remote {
     async fn answer_to(&self, request: RequestBuilder, piece: Bytes) -> Result<(Response, Vec<u8>), RemoteError> {
         let length = piece.len();
         let moved = Arc::new(AtomicU64::new(0));
-        let told = moved.clone();
+        let sent = moved.clone();
         let mouthfuls = (0..length).step_by(MOUTHFUL).map(move |from| {
-            told.fetch_add(1, Ordering::Relaxed);
+            sent.fetch_add(1, Ordering::Relaxed);
             Ok::<_, std::io::Error>(piece.slice(from..length.min(from + MOUTHFUL)))
         });
         let request =
@@ -223,7 +223,7 @@ impl Remote {
     }
 
     /// A record there, once it is neither queued nor running, or after so long; some targets do not wait.
-    pub async fn record_settled(&self, id: Uuid, most: Duration) -> Result<Record, RemoteError> {
+    pub async fn wait_for_record(&self, id: Uuid, most: Duration) -> Result<Record, RemoteError> {
         self.get(&format!("/api/v1/records/{id}?wait_seconds={}", most.as_secs())).await
     }
 

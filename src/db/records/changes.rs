@@ -20,7 +20,7 @@ pub enum Note {
     /// What it needs to go on.
     Transfer(Transfer),
     /// The target is told to write.
-    Telling(Transfer),
+    HandingOver(Transfer),
     /// The import at the target.
     Import(Uuid),
     /// The package for the target, which is sent now.
@@ -172,7 +172,7 @@ pub async fn note(connection: &mut PgConnection, id: Uuid, note: Note) -> Result
         Note::Doing(phase) => update.phase(phase),
         Note::Progress(phase, progress) => update.phase(phase).progress(progress),
         Note::Transfer(transfer) => update.transfer(&transfer),
-        Note::Telling(transfer) => update.phase(Phase::Applying).transfer(&transfer),
+        Note::HandingOver(transfer) => update.phase(Phase::Applying).transfer(&transfer),
         Note::Import(there) => update.set("remote_record_id", there),
         Note::Sending(packed, transfer) => {
             let progress = Progress::bytes(0, packed.size);
