@@ -84,9 +84,6 @@ struct BuiltIn;
 
 impl App {
     /// Connects, migrates, checks the key, makes what is made once.
-    ///
-    /// # Errors
-    /// Why the server cannot start.
     pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
         let types = Arc::new(load_types(&config)?);
         let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::record_items::NewChunk;
-use crate::db::records::{Change, Record};
+use crate::db::records::{Plan as SavedPlan, Record};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Warning;
 use crate::domain::id_map::Unwritable;
@@ -185,21 +185,20 @@ impl Planning {
         }
     }
 
-    /// The record's change and its items for this plan, not executed yet.
+    /// This plan as its record has it, and its items, not executed yet.
     ///
     /// # Errors
     /// Never for items of ours.
-    pub fn preview(&self, entries: &[Entry]) -> Result<(Change, Vec<NewChunk>), DbError> {
+    pub fn preview(&self, entries: &[Entry]) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
         let items = self.items(entries, &|_| Status::Pending);
         let chunks = chunks(&items)?;
-        let change = Change {
-            counts: Some(counts(&items)),
-            error: Some(self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure)))),
-            warnings: Some(self.plan.warnings.clone()),
-            plan_digest: Some(digest(&chunks, self.plan.error.as_ref())),
-            ..Change::default()
+        let plan = SavedPlan {
+            counts: counts(&items),
+            error: self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure))),
+            warnings: self.plan.warnings.clone(),
+            digest: digest(&chunks, self.plan.error.as_ref()),
         };
-        Ok((change, chunks))
+        Ok((plan, chunks))
     }
 }
 

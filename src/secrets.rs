@@ -165,9 +165,6 @@ pub fn token_hash(token: &str) -> Hash {
 }
 
 /// How a password is kept: argon2id with its defaults, as a PHC string. Takes some 50 ms.
-///
-/// # Errors
-/// The library refuses the password.
 pub fn password_hash(password: &str) -> Result<String, SecretError> {
     Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(SecretError::Password)
 }

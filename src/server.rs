@@ -42,9 +42,6 @@ pub struct Server {
 
 impl Server {
     /// Starts a server on a database; returns once it answers.
-    ///
-    /// # Errors
-    /// Why it does not start.
     pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
         let listen = config.server.listen.clone();
         let tls = tls::acceptor(&config.server)?;

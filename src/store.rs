@@ -74,9 +74,6 @@ pub struct Store {
 impl Store {
     /// Opens the store under `root`, with room for work below `scratch`; both are made when missing. What a
     /// process left there that has died is removed.
-    ///
-    /// # Errors
-    /// The folders cannot be made.
     pub fn open(root: &Path, scratch: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(root)?;
         std::fs::create_dir_all(scratch)?;
@@ -86,9 +83,6 @@ impl Store {
     }
 
     /// A file of our own that is gone when it is dropped.
-    ///
-    /// # Errors
-    /// It cannot be made.
     pub fn scratch_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         Ok(tempfile::NamedTempFile::new_in(&self.scratch.folder)?)
     }
@@ -115,23 +109,17 @@ impl Store {
     /// Opens an object as a local file that can be read at any place.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], or the store fails.
+    /// [`StoreError::Missing`].
     pub fn open_local(&self, key: &str) -> Result<File, StoreError> {
         Ok(File::open(self.root.join(key))?)
     }
 
     /// Whether an object is there.
-    ///
-    /// # Errors
-    /// The store fails.
     pub async fn has(&self, key: &str) -> Result<bool, StoreError> {
         Ok(self.size(key).await?.is_some())
     }
 
     /// How many bytes an object has; none: it is not there.
-    ///
-    /// # Errors
-    /// The store fails.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
         match self.objects.head(&Key::from(key)).await {
             Ok(found) => Ok(Some(found.size)),
@@ -143,7 +131,7 @@ impl Store {
     /// The bytes of an object, or a range of them, as a stream.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], or the store fails.
+    /// [`StoreError::Missing`].
     pub async fn read(
         &self,
         key: &str,
@@ -161,9 +149,6 @@ impl Store {
     }
 
     /// Removes what a process left unfinished in the store that died before that time.
-    ///
-    /// # Errors
-    /// The folders cannot be read.
     pub fn clear_unfinished(&self, before: SystemTime) -> Result<(), StoreError> {
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
@@ -183,9 +168,6 @@ impl Store {
     }
 
     /// Removes an object; one that is not there is no error.
-    ///
-    /// # Errors
-    /// The store fails.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.objects.delete(&Key::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

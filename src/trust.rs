@@ -21,7 +21,7 @@ pub enum TrustError {
 /// Who signed it, if that is enough.
 ///
 /// # Errors
-/// The signer is refused, or the database fails.
+/// The signer is refused.
 pub async fn check(app: &App, connection: &mut PgConnection, origin: &Origin) -> Result<Signature, TrustError> {
     let pinned = db::environment::pinned_key(connection, &origin.id).await?;
     let trusted = db::trusted_sources::by_key(connection, &origin.public_key).await?;

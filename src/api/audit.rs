@@ -152,7 +152,7 @@ pub async fn list(
     }
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, seen, &filter, before, limit + 1).await?;
-    Ok(Json(page(found, limit, |row| row.id, line)).into_response())
+    Ok(Json(page(found, limit, |row| row.id, to_wire)).into_response())
 }
 
 /// All rows as CSV, read portion by portion while they are sent.
@@ -205,7 +205,7 @@ fn cells(row: rows::Row) -> [String; 10] {
     ]
 }
 
-fn line(row: rows::Row) -> AuditLine {
+fn to_wire(row: rows::Row) -> AuditLine {
     AuditLine {
         id: row.id,
         at: row.at,

@@ -35,7 +35,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
     let rows = domains::list(&mut connection, &after, limit + 1).await?;
-    Ok(Json(page(rows, limit, |row| row.name.clone(), line)))
+    Ok(Json(page(rows, limit, |row| row.name.clone(), to_wire)))
 }
 
 /// Makes a domain.
@@ -56,11 +56,11 @@ pub async fn create(
     let mut transaction = connection.begin().await?;
     let made = domains::insert(&mut transaction, name.as_str()).await?;
     note_in(&mut transaction, &caller, None, "domain.create", ("domain", &made.name), serde_json::json!({})).await?;
-    let created = once.created(&mut transaction, line(made)).await?;
+    let created = once.created(&mut transaction, to_wire(made)).await?;
     transaction.commit().await?;
     Ok(created)
 }
 
-fn line(row: db::domains::Domain) -> Domain {
+fn to_wire(row: db::domains::Domain) -> Domain {
     Domain { name: row.name, created_at: row.created_at }
 }

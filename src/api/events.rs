@@ -39,7 +39,7 @@ pub async fn events(
         let mut connection = app.pool.acquire().await?;
         find(&mut connection, &caller, id).await?;
     }
-    let follower = Follower { app, caller, id, changes, stopping, told: None, ended: false };
+    let follower = Follower { app, caller, id, changes, stopping, sent: None, ended: false };
     let stream = Sse::new(follower.follow()).keep_alive(KeepAlive::default());
     // A proxy that gathers answers would hold the events back.
     Ok(([("x-accel-buffering", "no")], stream))
@@ -51,7 +51,7 @@ struct Follower {
     id: Uuid,
     changes: broadcast::Receiver<Uuid>,
     stopping: watch::Receiver<bool>,
-    told: Option<String>,
+    sent: Option<String>,
     ended: bool,
 }
 
@@ -59,13 +59,13 @@ impl Follower {
     fn follow(self) -> impl Stream<Item = Result<Event, Infallible>> {
         futures_util::stream::unfold(self, |mut follower| async move {
             while !follower.ended {
-                if follower.told.is_some() && !follower.changed().await {
+                if follower.sent.is_some() && !follower.changed().await {
                     return None;
                 }
                 // A client connects again when the stream ends.
                 let text = follower.look().await.ok()?;
-                if follower.told.as_ref() != Some(&text) {
-                    follower.told = Some(text.clone());
+                if follower.sent.as_ref() != Some(&text) {
+                    follower.sent = Some(text.clone());
                     return Some((Ok(Event::default().data(text)), follower));
                 }
             }
@@ -79,7 +79,7 @@ impl Follower {
         self.caller = Caller::by(&self.app, self.caller.credentials, self.caller.address).await?;
         let mut connection = self.app.pool.acquire().await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
-        self.ended = record.status()?.is_final();
+        self.ended = record.status.is_final();
         let record = ticked(&mut connection, record).await?;
         Ok(serde_json::to_string(&record).map_err(|_| DbError::Corrupt("record"))?)
     }

@@ -58,9 +58,9 @@ pub async fn preview(
             }
         });
     let items: Vec<PreviewItem> = items.collect();
-    let told: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
+    let listed: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
-        resolved.missing.into_iter().filter(|missing| told.contains(missing.referenced_by.as_str())).collect();
+        resolved.missing.into_iter().filter(|missing| listed.contains(missing.referenced_by.as_str())).collect();
     let parts = resolved.shared_parts;
     let shared_parts = db::closure::told_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
     Ok(Json(Preview { missing, forbidden, shared_parts, items }))
@@ -149,14 +149,14 @@ pub async fn package(
 ) -> Result<Response, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let record = find(&mut connection, &caller, id).await?;
-    if record.kind()? == RecordKind::Import {
+    if record.kind == RecordKind::Import {
         return Err(ApiError::not_found("export"));
     }
     let (Some(key), Some(package)) = (&record.package_key, record.package.clone()) else {
         if record.package.is_some() {
             return Err(ApiError::new(StatusCode::GONE, "gone", "The package is no longer kept. Export again."));
         }
-        let detail = format!("The package is not there: the record is {}.", record.status);
+        let detail = format!("The package is not there: the record is {}.", record.status.as_str());
         return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
     };
     let package: PackageInfo = serde_json::from_value(package).map_err(|_| db::DbError::Corrupt("records.package"))?;

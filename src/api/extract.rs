@@ -171,10 +171,10 @@ pub fn page<R, T, C: Serialize>(
     mut rows: Vec<R>,
     limit: i64,
     place: impl Fn(&R) -> C,
-    line: impl FnMut(R) -> T,
+    shape: impl FnMut(R) -> T,
 ) -> List<T> {
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next_cursor = if more { rows.last().map(|row| cursor(&place(row))) } else { None };
-    List { items: rows.into_iter().map(line).collect(), next_cursor }
+    List { items: rows.into_iter().map(shape).collect(), next_cursor }
 }

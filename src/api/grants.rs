@@ -43,7 +43,7 @@ pub async fn list(
     let after: Uuid = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
     let rows = grants::list(&mut connection, caller.domain_id(), query.user_id, after, limit + 1).await?;
-    Ok(Json(page(rows, limit, |row| row.id, line)))
+    Ok(Json(page(rows, limit, |row| row.id, to_wire)))
 }
 
 /// Opens a directory, with all below it, to a user of the domain. It works from his next request on.
@@ -66,7 +66,7 @@ pub async fn create(
     let made = made.ok_or_else(|| ApiError::field("user_id", "names no user of this domain"))?;
     let details = json!({"username": made.username, "directory": made.directory, "access": made.access});
     note(&mut transaction, &caller, "grant.create", ("grant", made.id), details).await?;
-    let created = once.created(&mut transaction, line(made)).await?;
+    let created = once.created(&mut transaction, to_wire(made)).await?;
     transaction.commit().await?;
     Ok(created)
 }
@@ -84,7 +84,7 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn line(row: db::grants::Grant) -> Grant {
+fn to_wire(row: db::grants::Grant) -> Grant {
     let access = if row.access == Access::Write.as_str() { Access::Write } else { Access::Read };
     Grant {
         id: row.id,

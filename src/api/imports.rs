@@ -6,10 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::db::records::{Change, NewRecord};
+use crate::db::records::{Arrived, NewRecord, Queued};
 use crate::db::{self, Acquire, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
-use crate::domain::record::{JobKind, RecordKind, RecordStatus};
+use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::trust::Signature;
 use crate::package::reader::Package;
 use crate::planning;
@@ -129,12 +129,8 @@ async fn queue(
     let details = received_as(manifest, signature, received);
     note(connection, caller, "import.receive", ("record", id), details).await?;
     db::records::insert(connection, &new).await?;
-    let change = Change {
-        package_key: Some(key.to_owned()),
-        source_environment: Some(manifest.environment.name.clone()),
-        ..arrived(manifest, signature, received)
-    };
-    db::records::update(connection, id, change).await?;
+    let arrived = arrived(manifest, signature, received, key);
+    db::records::receive(connection, id, &manifest.environment.name, arrived).await?;
     parse_next(app, connection, caller, id, received).await
 }
 
@@ -162,7 +158,7 @@ fn received_as(manifest: &Manifest, signature: &Signature, received: &Received) 
 }
 
 /// What a record says of a package that has arrived.
-fn arrived(manifest: &Manifest, signature: &Signature, received: &Received) -> Change {
+fn arrived(manifest: &Manifest, signature: &Signature, received: &Received, key: &str) -> Arrived {
     let resources: u64 = manifest.counts.values().fold(0, |sum, count| sum.saturating_add(*count));
     let package = PackageInfo {
         size: received.size,
@@ -170,11 +166,11 @@ fn arrived(manifest: &Manifest, signature: &Signature, received: &Received) -> C
         file_name: format!("{}.zip", manifest.name),
         resources,
     };
-    Change {
-        progress: Some((0, resources, "resources")),
-        package: Some(serde_json::json!(package)),
-        signature: Some(serde_json::json!(signature)),
-        ..Change::default()
+    Arrived {
+        package: serde_json::json!(package),
+        key: key.to_owned(),
+        resources,
+        signature: serde_json::json!(signature),
     }
 }
 
@@ -242,13 +238,8 @@ async fn replace(
     }
     let details = received_as(manifest, signature, received);
     note(&mut transaction, caller, "import.replace_package", ("record", id), details).await?;
-    let change = Change {
-        status: Some(RecordStatus::Queued),
-        error: Some(None),
-        package_key: Some(key.to_owned()),
-        ..arrived(manifest, signature, received)
-    };
-    db::records::update(&mut transaction, id, change).await?;
+    let replaced = Queued::Replaced(arrived(manifest, signature, received, key));
+    db::records::queue(&mut transaction, id, replaced).await?;
     let accepted = parse_next(app, &mut transaction, caller, id, received).await?;
     transaction.commit().await?;
     Ok((accepted, record.package_key))

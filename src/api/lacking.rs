@@ -11,7 +11,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 use crate::db::contents::{self, Wanted};
 use crate::db::facts;
 use crate::db::{DbError, PgConnection, index_pages};
-use crate::domain::import_plan::{self, Entry};
+use crate::domain::import_plan::{self, Entry, IdMode};
 use crate::domain::pages::PageLine;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::planning::{self, FreshFrom};
@@ -42,11 +42,11 @@ pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request
     let mut asked = Asked::read(&app, request).await?;
     let mut connection = app.pool.acquire().await?;
     let unknown_pages = asked.add_pages(&mut connection, caller.domain_id()).await?;
-    let had = had(&app, &mut connection, caller.domain_id(), &asked).await?;
+    let present = present(&app, &mut connection, caller.domain_id(), &asked).await?;
     let bytes = contents::attachments(&mut connection, caller.domain_id(), &asked.attachments).await?;
     let missing = |hash: &&Hash| !bytes.contains_key(hash);
     Ok(Json(Lacking {
-        ids: asked.order.into_iter().filter(|id| !had.contains(id)).collect(),
+        ids: asked.order.into_iter().filter(|id| !present.contains(id)).collect(),
         attachments: asked.attachments.iter().filter(missing).map(Hash::to_string).collect(),
         unknown_pages,
     }))
@@ -130,7 +130,7 @@ impl Asked {
 
 /// The resources whose contents need not be sent: the domain has the same, or what they became under the same
 /// remapping still stands. Nothing of a type that the two environments describe differently.
-async fn had(
+async fn present(
     app: &Shared,
     connection: &mut PgConnection,
     domain_id: i32,
@@ -138,7 +138,7 @@ async fn had(
 ) -> Result<HashSet<String>, ApiError> {
     let options =
         planning::options(&asked.head.options).map_err(|(field, message)| ApiError::field(&field, message))?;
-    if options.change_ids {
+    if options.ids == IdMode::Change {
         return Ok(HashSet::new());
     }
     let same_type = |key: &str| {
@@ -147,12 +147,12 @@ async fn had(
             .is_some_and(|kind| asked.head.types.get(key).is_some_and(|other| *other == kind.digest.to_string()))
     };
     let own = contents::own(connection, domain_id, &asked.wanted).await?;
-    let mut had: HashSet<String> = own.into_iter().filter(|(_, key)| same_type(key)).map(|(id, _)| id).collect();
+    let mut present: HashSet<String> = own.into_iter().filter(|(_, key)| same_type(key)).map(|(id, _)| id).collect();
     let mut rest = asked.wanted.clone();
-    rest.retain(|id, _| !had.contains(id));
+    rest.retain(|id, _| !present.contains(id));
     let bases = contents::bases(connection, &app.types, domain_id, &asked.head.source_environment, &rest).await?;
     if bases.is_empty() {
-        return Ok(had);
+        return Ok(present);
     }
     let (entries, remappings): (Vec<Entry>, Vec<String>) = bases.into_iter().unzip();
     let source = &asked.head.source_environment;
@@ -160,6 +160,7 @@ async fn had(
     let fresh = FreshFrom(uuid::Uuid::nil());
     let now = import_plan::remappings(&entries, &app.types, &facts, &options, &fresh);
     let same = entries.into_iter().zip(remappings).zip(now).filter(|((_, before), now)| before == now);
-    had.extend(same.filter(|((entry, _), _)| same_type(&entry.type_key)).map(|((entry, _), _)| entry.id.to_string()));
-    Ok(had)
+    present
+        .extend(same.filter(|((entry, _), _)| same_type(&entry.type_key)).map(|((entry, _), _)| entry.id.to_string()));
+    Ok(present)
 }

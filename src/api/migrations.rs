@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::records::{Change, NewRecord};
+use crate::db::records::{NewRecord, Queued};
 use crate::db::{self, Acquire, jobs};
-use crate::domain::record::{JobKind, RecordKind, RecordStatus, Transfer};
+use crate::domain::record::{JobKind, RecordKind};
 use crate::planning;
 use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
@@ -94,10 +94,10 @@ pub async fn confirm(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
-    if record.kind()? != RecordKind::Online {
+    if record.kind != RecordKind::Online {
         return Err(ApiError::not_found("migration"));
     }
-    record.status()?.confirmable("confirmed")?;
+    record.status.confirmable("confirmed")?;
     if request.plan_digest.is_some() && request.plan_digest != record.plan_digest {
         let detail = "The plan is another one now. Look at it again, then confirm with its plan_digest.";
         return Err(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail));
@@ -118,16 +118,10 @@ pub async fn confirm(
     }
     // The digest is of the plan that was shown: other resolutions make another one.
     let plan_digest = request.plan_digest.filter(|_| request.resolutions.is_empty());
-    let change = Change {
-        status: Some(RecordStatus::Queued),
-        options: Some(options),
-        error: Some(None),
-        transfer: Some(Transfer { confirmed: true, plan_digest, ..record.transfer()? }),
-        ..Change::default()
-    };
+    let confirmed = Queued::Confirmed(options, record.transfer.confirmed(plan_digest));
     let details = serde_json::json!({"name": record.name, "target": record.target_name});
     note(&mut transaction, &caller, "migration.confirm", ("record", id), details).await?;
-    db::records::update(&mut transaction, id, change).await?;
+    db::records::queue(&mut transaction, id, confirmed).await?;
     jobs::queue(&mut transaction, JobKind::Migrate, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;

@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::db::record_items::NewChunk;
-use crate::db::records::Change;
+use crate::db::records::{Plan, Queued};
 use crate::db::{self, Acquire, DbError, PgConnection, jobs};
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
-use crate::domain::record::{JobKind, RecordKind, RecordStatus};
+use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
 use crate::planning::{self, Planning};
 use crate::trust;
@@ -25,7 +25,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, MaybeJson, Path, parse};
 use super::idempotency::Once;
-use super::records::{Accepted, find, line, lock};
+use super::records::{Accepted, find, lock, to_wire};
 
 /// Sets the options and plans anew.
 #[utoipa::path(
@@ -46,13 +46,13 @@ pub async fn plan(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
-    let planned = Planned::make(&app, &mut transaction, &record, &request).await?.fitting()?;
-    let details = serde_json::json!({"plan_digest": planned.digest, "resolutions": request.resolutions.len()});
+    let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
+    let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
-    planned.save(&mut transaction, &record, &request).await?;
+    draft.save(&mut transaction, &record, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
     transaction.commit().await?;
-    Ok(Json(line(record)?))
+    Ok(Json(to_wire(record)?))
 }
 
 /// An import that awaits confirmation, held until the transaction ends.
@@ -63,18 +63,17 @@ pub(super) async fn import(
     attempt: &'static str,
 ) -> Result<db::records::Record, ApiError> {
     let record = lock(connection, caller, id).await?;
-    if record.kind()? != RecordKind::Import {
+    if record.kind != RecordKind::Import {
         return Err(ApiError::not_found("import"));
     }
-    record.status()?.confirmable(attempt)?;
+    record.status.confirmable(attempt)?;
     Ok(record)
 }
 
 /// A plan as it would be saved.
-struct Planned {
-    change: Change,
+struct Draft {
+    plan: Plan,
     items: Vec<NewChunk>,
-    digest: String,
     /// Contents that were left out and are not here: nothing can be executed without them.
     lacking: Vec<ResourceId>,
     /// Resolutions for what is not in the package, or to what is not here: (ID, what is wrong).
@@ -84,12 +83,12 @@ struct Planned {
 fn misfits(options: &Options, entries: &[Entry], facts: &Facts) -> Vec<(ResourceId, String)> {
     let types: HashMap<&ResourceId, &str> = entries.iter().map(|entry| (&entry.id, entry.type_key.as_str())).collect();
     let misfit = |(id, resolution): (&ResourceId, &Resolution)| {
-        let Some(kind) = types.get(id) else {
+        let Some(resource_type) = types.get(id) else {
             return Some((id.clone(), "names a resource that is not in the package".to_owned()));
         };
         let Resolution::Map(target) = resolution else { return None };
-        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *kind);
-        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {kind} of this domain")))
+        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *resource_type);
+        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {resource_type} of this domain")))
     };
     options.resolutions.iter().filter_map(misfit).collect()
 }
@@ -109,7 +108,7 @@ async fn checked(
     Ok(options)
 }
 
-impl Planned {
+impl Draft {
     async fn make(
         app: &Shared,
         connection: &mut PgConnection,
@@ -121,11 +120,10 @@ impl Planned {
         let manifest = planning::manifest(connection, record.id).await?;
         let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
         let misfits = misfits(&options, &entries, &planning.facts);
-        let (change, items) = planning.preview(&entries)?;
-        let digest = change.plan_digest.clone().unwrap_or_default();
+        let (plan, items) = planning.preview(&entries)?;
         let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
         let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
-        Ok(Self { change, items, digest, lacking, misfits })
+        Ok(Self { plan, items, lacking, misfits })
     }
 
     /// Refuses resolutions that do not fit.
@@ -143,10 +141,8 @@ impl Planned {
         request: &PlanRequest,
     ) -> Result<(), ApiError> {
         let stored = PlanRequest { plan_digest: None, ..request.clone() };
-        let change = Change { options: Some(serde_json::json!(stored)), ..self.change };
         db::record_items::replace(connection, record.id, &self.items).await?;
-        db::records::update(connection, record.id, change).await?;
-        Ok(())
+        Ok(db::records::save_plan(connection, record.id, serde_json::json!(stored), self.plan).await?)
     }
 }
 
@@ -184,29 +180,28 @@ pub async fn execute(
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
     // Execution plans by itself; here only what may be refused for what a plan says.
     let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());
+    let mut options = None;
     if has_options && !may_misfit && !lacks && request.plan_digest.is_none() {
         checked(&mut transaction, &record, &request).await?;
-        let change = Change { options: Some(serde_json::json!(request)), ..Change::default() };
-        db::records::update(&mut transaction, id, change).await?;
+        options = Some(serde_json::json!(request));
     } else if has_options || request.plan_digest.is_some() || lacks {
         let digest = request.plan_digest.clone();
         let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
-        let mut planned = Planned::make(&app, &mut transaction, &record, &request).await?;
+        let mut draft = Draft::make(&app, &mut transaction, &record, &request).await?;
         if has_options || digest.is_none() {
-            planned = planned.fitting()?;
+            draft = draft.fitting()?;
         }
         // A map of the stored plan fitted when it was stored.
-        if digest.is_some_and(|digest| digest != planned.digest || !planned.misfits.is_empty()) {
-            return Err(stale(&mut transaction, &record, &planned).await?);
+        if digest.is_some_and(|digest| digest != draft.plan.digest || !draft.misfits.is_empty()) {
+            return Err(stale(&mut transaction, &record, &draft).await?);
         }
-        if !planned.lacking.is_empty() {
-            return Err(incomplete(&planned.lacking));
+        if !draft.lacking.is_empty() {
+            return Err(incomplete(&draft.lacking));
         }
-        planned.save(&mut transaction, &record, &request).await?;
+        draft.save(&mut transaction, &record, &request).await?;
     }
     note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
-    db::records::update(&mut transaction, id, Change { status: Some(RecordStatus::Queued), ..Change::default() })
-        .await?;
+    db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
     jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
@@ -230,11 +225,11 @@ fn incomplete(lacking: &[ResourceId]) -> ApiError {
 async fn stale(
     connection: &mut PgConnection,
     record: &db::records::Record,
-    planned: &Planned,
+    draft: &Draft,
 ) -> Result<ApiError, ApiError> {
     let problem =
         |field: &str, message: String| FieldProblem { code: "plan_stale".to_owned(), field: field.to_owned(), message };
-    let misfits = planned.misfits.iter();
+    let misfits = draft.misfits.iter();
     let mut moved: Vec<FieldProblem> =
         misfits.map(|(id, message)| problem(&format!("resolutions.{id}"), message.clone())).collect();
     let before: HashMap<String, Item> = planning::items::all_items(connection, record.id)
@@ -242,14 +237,14 @@ async fn stale(
         .into_iter()
         .map(|item| (item.resource_id.clone(), item))
         .collect();
-    for chunk in &planned.items {
+    for chunk in &draft.items {
         let now: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
         let other = now.iter().filter(|now| before.get(&now.resource_id) != Some(now));
         let message = |now: &Item| format!("{} moved in the target since it was planned.", now.name);
         moved.extend(other.map(|now| problem(&now.resource_id, message(now))));
     }
     let cause = |error: Option<&Value>| error.and_then(|error| error["message"].as_str()).map(str::to_owned);
-    let (was, is) = (cause(record.error.as_ref()), cause(planned.change.error.as_ref().and_then(Option::as_ref)));
+    let (was, is) = (cause(record.error.as_ref()), cause(draft.plan.error.as_ref()));
     if was != is {
         let message = is.unwrap_or_else(|| "What stopped the package is gone.".to_owned());
         moved.push(problem("error", message));

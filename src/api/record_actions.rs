@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::db::records::{Change, Record as Row};
+use crate::db::records::{Queued, Record as Row, Rest};
 use crate::db::{self, Acquire, jobs};
 use crate::domain::permission::Permission;
-use crate::domain::record::{JobKind, Phase, RecordKind, RecordStatus, Transfer};
+use crate::domain::record::{JobKind, LastWord, Phase, RecordKind, RecordStatus, Run};
 use crate::planning;
 use crate::planning::carried::{self, keep_passphrase};
 use crate::remote::RemoteError;
@@ -22,7 +22,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{MaybeJson, Path};
 use super::idempotency::Once;
-use super::records::{Accepted, find, line, lock};
+use super::records::{Accepted, find, lock, to_wire};
 
 /// How often a cancel looks again, when a migration moves on meanwhile.
 const TRIES: usize = 3;
@@ -45,7 +45,7 @@ fn needed(kind: RecordKind) -> Permission {
 pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
     for _ in 0..TRIES {
         if let Some(cancelled) = try_to_cancel(&app, &caller, id).await? {
-            return Ok(Json(line(cancelled)?));
+            return Ok(Json(to_wire(cancelled)?));
         }
     }
     Err(ApiError::busy())
@@ -57,33 +57,28 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         let mut connection = app.pool.acquire().await?;
         find(&mut connection, caller, id).await?
     };
-    caller.require(needed(record.kind()?))?;
-    record.status()?.cancellable()?;
-    let writing = is_writing_there(&record)?;
+    caller.require(needed(record.kind))?;
+    record.status.cancellable()?;
+    let writing = is_writing_there(&record);
     if writing {
         cancel_there(app, &record).await?;
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, caller, id).await?;
-    if writing && record.status()? == RecordStatus::Cancelled {
+    if writing && record.status == RecordStatus::Cancelled {
         // Its worker has seen already that the target has cancelled it.
         return Ok(Some(record));
     }
-    record.status()?.cancellable()?;
-    if !writing && is_writing_there(&record)? {
+    record.status.cancellable()?;
+    if !writing && is_writing_there(&record) {
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
-    let change = Change {
-        status: Some(RecordStatus::Cancelled),
-        counts: Some(planning::items::settle_items(&mut transaction, id).await?),
-        error: Some(None),
-        ..Change::default()
-    };
-    note(&mut transaction, caller, "record.cancel", ("record", id), told(&record)).await?;
+    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?);
+    note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
-    db::records::update(&mut transaction, id, change).await?;
+    db::records::rest(&mut transaction, id, cancelled).await?;
     let cancelled = find(&mut transaction, caller, id).await?;
     transaction.commit().await?;
     drop(connection);
@@ -97,13 +92,13 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
 }
 
 /// What the audit says of a record.
-fn told(record: &Row) -> serde_json::Value {
+fn audit_details(record: &Row) -> serde_json::Value {
     serde_json::json!({"kind": record.kind, "name": record.name})
 }
 
 /// The target of a migration was told to execute, or is just being told.
-fn is_writing_there(record: &Row) -> Result<bool, ApiError> {
-    Ok(record.remote_record_id.is_some() && record.transfer()?.told)
+fn is_writing_there(record: &Row) -> bool {
+    record.remote_record_id.is_some() && record.transfer.last_word == LastWord::There
 }
 
 async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
@@ -153,10 +148,9 @@ pub async fn retry(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
-    let kind = record.kind()?;
-    caller.require(needed(kind))?;
-    record.status()?.retryable()?;
-    let job = match kind {
+    caller.require(needed(record.kind))?;
+    record.status.retryable()?;
+    let job = match record.kind {
         RecordKind::Export => JobKind::Export,
         RecordKind::Import => {
             let kept = match &record.package_key {
@@ -172,22 +166,17 @@ pub async fn retry(
         RecordKind::Online => JobKind::Migrate,
     };
     let passphrase = opens_again(&app, &record, passphrase).await?;
-    let before = record.transfer()?;
-    let executed = [Phase::Applying, Phase::Finishing].map(Phase::as_str);
-    let executed = record.phase.as_deref().is_some_and(|phase| executed.contains(&phase));
-    let again = match kind {
+    let executed = match record.kind {
         RecordKind::Export => false,
-        RecordKind::Import => executed || before.again,
+        RecordKind::Import => {
+            record.transfer.run == Run::Again || matches!(record.phase, Some(Phase::Applying | Phase::Finishing))
+        }
         RecordKind::Online => record.remote_record_id.is_some(),
     };
-    let change = Change {
-        status: Some(RecordStatus::Queued),
-        error: Some(None),
-        transfer: Some(Transfer { again, told: false, confirmed: before.confirmed && before.told, ..before }),
-        ..Change::default()
-    };
-    note(&mut transaction, &caller, "record.retry", ("record", id), told(&record)).await?;
-    db::records::update(&mut transaction, id, change).await?;
+    let run = if executed { Run::Again } else { Run::First };
+    let retried = Queued::Retried(record.transfer.clone().tried_again(run));
+    note(&mut transaction, &caller, "record.retry", ("record", id), audit_details(&record)).await?;
+    db::records::queue(&mut transaction, id, retried).await?;
     if let Some(passphrase) = &passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;
     }
@@ -204,7 +193,7 @@ async fn opens_again(
     record: &Row,
     passphrase: Option<SecretString>,
 ) -> Result<Option<SecretString>, ApiError> {
-    match record.kind()? {
+    match record.kind {
         RecordKind::Export if record.options["with_secrets"] == true => {
             let passphrase = passphrase.ok_or_else(|| {
                 let detail = "The export was sealed with a passphrase, which is not kept. Give one, or export again.";

@@ -56,7 +56,7 @@ pub async fn checklist(
     let record = find(&mut connection, &caller, id).await?;
     let total = record.checklist_total;
     let mut list: List<ChecklistEntry> = page(&mut connection, &record, Notes::Checklist, total, &query).await?;
-    if record.kind()? == RecordKind::Import {
+    if record.kind == RecordKind::Import {
         tick(&mut connection, record.domain_id, list.items.iter_mut()).await?;
     }
     Ok(Json(list))

@@ -29,7 +29,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
 use super::idempotency::Once;
-use super::settled;
+use super::long_poll;
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -39,7 +39,7 @@ pub struct Accepted<T> {
 
 impl Accepted<Record> {
     pub(super) fn record(record: rows::Record) -> Result<Self, ApiError> {
-        let body = line(record)?;
+        let body = to_wire(record)?;
         Ok(Self { location: format!("/api/v1/records/{}", body.id), body })
     }
 }
@@ -99,15 +99,13 @@ pub async fn list(
 ) -> Result<Json<List<Record>>, ApiError> {
     let limit = page_size(query.limit)?;
     let before: Option<Uuid> = from_cursor(query.cursor.as_deref())?;
-    if query.kind.as_deref().is_some_and(|word| RecordKind::parse(word).is_none()) {
-        return Err(ApiError::field("kind", "must be export, import or online"));
-    }
-    if query.status.as_deref().is_some_and(|word| RecordStatus::parse(word).is_none()) {
-        return Err(ApiError::field("status", "is not a status of records"));
-    }
+    let kind =
+        |word| RecordKind::parse(word).ok_or_else(|| ApiError::field("kind", "must be export, import or online"));
+    let status =
+        |word| RecordStatus::parse(word).ok_or_else(|| ApiError::field("status", "is not a status of records"));
     let mut filter = Filter {
-        kind: query.kind,
-        status: query.status,
+        kind: query.kind.as_deref().map(kind).transpose()?,
+        status: query.status.as_deref().map(status).transpose()?,
         q: query.q.filter(|q| !q.is_empty()),
         requested_by: query.requested_by,
         from: time("from", query.from)?,
@@ -121,7 +119,7 @@ pub async fn list(
     }
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
-    let listed = page(found, limit, |row| row.id, line);
+    let listed = page(found, limit, |row| row.id, to_wire);
     let mut items = listed.items.into_iter().collect::<Result<Vec<_>, DbError>>()?;
     tick_off(&mut connection, caller.domain_id(), &mut items).await?;
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
@@ -147,7 +145,7 @@ pub async fn show(
         if seconds > 30 {
             return Err(ApiError::field("wait_seconds", "must be at most 30"));
         }
-        return Ok(Json(settled::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
+        return Ok(Json(long_poll::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
     }
     let mut connection = app.pool.acquire().await?;
     let row = find(&mut connection, &caller, id).await?;
@@ -157,7 +155,7 @@ pub async fn show(
 /// A record with what is done of its checklist by now.
 pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
     let domain_id = row.domain_id;
-    let mut record = line(row)?;
+    let mut record = to_wire(row)?;
     tick_off(connection, domain_id, std::slice::from_mut(&mut record)).await?;
     Ok(record)
 }
@@ -281,16 +279,16 @@ pub async fn items(
 }
 
 /// A record as clients see it.
-pub(super) fn line(row: rows::Record) -> Result<Record, DbError> {
+pub(super) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
     fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
         serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
     }
     let error = row.error.filter(|error| !error.is_null());
     Ok(Record {
         id: row.id,
-        kind: row.kind,
-        status: row.status,
-        phase: row.phase,
+        kind: row.kind.as_str().to_owned(),
+        status: row.status.as_str().to_owned(),
+        phase: row.phase.map(|phase| phase.as_str().to_owned()),
         name: row.name,
         domain: row.domain,
         requested_by: row.requested_by,

@@ -234,7 +234,7 @@ impl<'a> Write<'a> {
     fn check(&mut self, number: usize, line: BatchLine) -> Result<Checked, ApiError> {
         let id = ResourceId::parse(&line.id)?;
         let (name, directory) = (parse_name(&line.name)?, parse_directory(&line.directory)?);
-        let kind = self.app.types.get(&line.kind).cloned().ok_or_else(|| {
+        let resource_type = self.app.types.get(&line.kind).cloned().ok_or_else(|| {
             let detail = format!("The environment does not know the resource type {}.", line.kind);
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "type_unknown", detail).with(
                 "type_unknown",
@@ -245,12 +245,12 @@ impl<'a> Write<'a> {
         if !self.seen.insert(id.clone()) {
             return Err(ApiError::field("id", "stands in the batch twice"));
         }
-        let content = Content::parse(&kind, line.definition)?;
+        let content = Content::parse(&resource_type, line.definition)?;
         if content.body.len() as u64 > self.app.config.limits.max_definition_bytes {
             return Err(ApiError::too_large(self.app.config.limits.max_definition_bytes));
         }
-        self.acyclic |= content.parts.references.iter().any(|found| kind.rules[found.rule as usize].acyclic);
-        Ok(Checked { number, id, kind, name, directory, content })
+        self.acyclic |= content.parts.references.iter().any(|found| resource_type.rules[found.rule as usize].acyclic);
+        Ok(Checked { number, id, kind: resource_type, name, directory, content })
     }
 
     /// A line beside what stands under its ID.

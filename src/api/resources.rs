@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use crate::db::graph::{self, Found};
+use crate::db::graph::{self, EdgeRow};
 use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
 use crate::db::{self, PgConnection};
 use crate::domain::resource::{Hash, ResourceId, parse_directory};
@@ -83,11 +83,11 @@ pub async fn list(
         Sort::UpdatedAt => Place(row.updated_at.to_rfc3339_opts(SecondsFormat::Micros, true), row.id.clone()),
     };
     let next_cursor = rows.last().filter(|_| more).map(|row| cursor(&place(row)));
-    let line = |row: ResourceRow| {
+    let shape = |row: ResourceRow| {
         let references = references.remove(&row.id).unwrap_or_default();
-        line(&app.types, &caller, row, &references)
+        to_wire(&app.types, &caller, row, &references)
     };
-    Ok(Json(List { items: rows.into_iter().map(line).collect(), next_cursor }))
+    Ok(Json(List { items: rows.into_iter().map(shape).collect(), next_cursor }))
 }
 
 fn place_after(sort: Sort, key: String, id: String) -> Result<After, ApiError> {
@@ -137,7 +137,7 @@ pub(super) async fn answer(
 ) -> Result<([(header::HeaderName, String); 1], Json<Resource>), ApiError> {
     let references = graph::references(connection, caller.domain_id(), std::slice::from_ref(&row.id)).await?;
     let etag = format!("\"{}\"", row.revision);
-    Ok(([(header::ETAG, etag)], Json(line(&app.types, caller, row, &references))))
+    Ok(([(header::ETAG, etag)], Json(to_wire(&app.types, caller, row, &references))))
 }
 
 /// A resource that the caller may read; 404 otherwise.
@@ -151,7 +151,7 @@ pub(super) async fn readable(
     found.filter(|row| caller.may_read(&row.owner, &row.directory)).ok_or_else(|| ApiError::not_found("resource"))
 }
 
-fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) -> Resource {
+fn to_wire(types: &Types, caller: &Caller, row: ResourceRow, references: &[EdgeRow]) -> Resource {
     let definition = row.definition().unwrap_or_default();
     let imported = row.imported_record.zip(row.imported_from).zip(row.imported_at);
     Resource {
@@ -172,7 +172,7 @@ fn line(types: &Types, caller: &Caller, row: ResourceRow, references: &[Found]) 
 }
 
 /// A name is told to whoever may read what has it, or has written it himself.
-fn reference(types: &Types, caller: &Caller, found: &Found) -> Option<ReferenceLine> {
+fn reference(types: &Types, caller: &Caller, found: &EdgeRow) -> Option<ReferenceLine> {
     let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
     let matched = found.is_matched(types);
     let known = found.found_owner.as_ref().zip(found.found_directory.as_ref());

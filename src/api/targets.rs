@@ -36,14 +36,14 @@ pub async fn list(
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), &after, limit + 1).await?;
-    Ok(Json(page(found, limit, |row| row.name.clone(), line)))
+    Ok(Json(page(found, limit, |row| row.name.clone(), to_wire)))
 }
 
 /// One target.
 #[utoipa::path(get, path = "/api/v1/targets/{id}", responses((status = 200, body = Target)))]
 pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Target>, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    Ok(Json(line(find(&mut connection, &caller, id).await?)))
+    Ok(Json(to_wire(find(&mut connection, &caller, id).await?)))
 }
 
 /// Makes a target.
@@ -72,8 +72,8 @@ pub async fn create(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     rows::save(&mut transaction, caller.domain_id(), &target).await?;
-    note(&mut transaction, &caller, "target.create", ("target", id), told(&target, true)).await?;
-    let made = line(find(&mut transaction, &caller, id).await?);
+    note(&mut transaction, &caller, "target.create", ("target", id), audit_details(&target, true)).await?;
+    let made = to_wire(find(&mut transaction, &caller, id).await?);
     let created = once.created(&mut transaction, made).await?;
     transaction.commit().await?;
     Ok(created)
@@ -114,8 +114,9 @@ pub async fn change(
     }
     let mut transaction = connection.begin().await?;
     rows::save(&mut transaction, caller.domain_id(), &target).await?;
-    note(&mut transaction, &caller, "target.change", ("target", id), told(&target, change.token.is_some())).await?;
-    let changed = line(find(&mut transaction, &caller, id).await?);
+    note(&mut transaction, &caller, "target.change", ("target", id), audit_details(&target, change.token.is_some()))
+        .await?;
+    let changed = to_wire(find(&mut transaction, &caller, id).await?);
     transaction.commit().await?;
     Ok(Json(changed))
 }
@@ -127,13 +128,13 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     let mut transaction = connection.begin().await?;
     let target = find(&mut transaction, &caller, id).await?;
     rows::delete(&mut transaction, caller.domain_id(), id).await?;
-    note(&mut transaction, &caller, "target.delete", ("target", id), told(&target, false)).await?;
+    note(&mut transaction, &caller, "target.delete", ("target", id), audit_details(&target, false)).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// What the audit says of a target: of its token no more than that it was set.
-fn told(target: &rows::Target, token: bool) -> serde_json::Value {
+fn audit_details(target: &rows::Target, token: bool) -> serde_json::Value {
     serde_json::json!({"name": target.name, "url": target.url, "owner": target.owner, "token_set": token})
 }
 
@@ -159,7 +160,7 @@ fn owner(text: &str) -> Result<String, ApiError> {
     parse_name(text).map_err(|refused| ApiError::field("owner", refused.reason))
 }
 
-fn line(row: rows::Target) -> Target {
+fn to_wire(row: rows::Target) -> Target {
     Target {
         id: row.id,
         name: row.name,

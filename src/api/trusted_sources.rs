@@ -30,7 +30,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, &after, limit + 1).await?;
-    Ok(Json(page(found, limit, |row| row.name.clone(), line)))
+    Ok(Json(page(found, limit, |row| row.name.clone(), to_wire)))
 }
 
 /// Trusts whoever holds the private half of a key.
@@ -55,7 +55,7 @@ pub async fn create(
     let mut transaction = connection.begin().await?;
     let made = rows::insert(&mut transaction, &name, &key).await?;
     tell(&mut transaction, &caller, "trusted_source.create", &made).await?;
-    let created = once.created(&mut transaction, line(made)).await?;
+    let created = once.created(&mut transaction, to_wire(made)).await?;
     transaction.commit().await?;
     Ok(created)
 }
@@ -81,6 +81,6 @@ async fn tell(
     Ok(note_in(connection, caller, None, action, ("trusted_source", source.id), details).await?)
 }
 
-fn line(row: rows::TrustedSource) -> TrustedSource {
+fn to_wire(row: rows::TrustedSource) -> TrustedSource {
     TrustedSource { id: row.id, name: row.name, public_key: row.public_key, created_at: row.created_at }
 }

@@ -37,7 +37,7 @@ pub async fn list(
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
     let rows = users::list(&mut connection, caller.domain_id(), &after, limit + 1).await?;
-    Ok(Json(page(rows, limit, |row| row.username.clone(), line)))
+    Ok(Json(page(rows, limit, |row| row.username.clone(), to_wire)))
 }
 
 /// Makes a user, in another domain too where the caller manages the environment.
@@ -70,7 +70,7 @@ pub async fn create(
     let made = users::by_id(&mut transaction, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
     let details = json!({"username": username, "role": new.role, "password_set": hash.is_some()});
     note_in(&mut transaction, &caller, Some(domain), "user.create", ("user", id), details).await?;
-    let created = once.created(&mut transaction, line(made)).await?;
+    let created = once.created(&mut transaction, to_wire(made)).await?;
     transaction.commit().await?;
     Ok(created)
 }
@@ -107,7 +107,7 @@ pub async fn change(
     let changed =
         users::by_id(&mut transaction, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
     transaction.commit().await?;
-    Ok(Json(line(changed)))
+    Ok(Json(to_wire(changed)))
 }
 
 /// Removes a user with his tokens, sessions and grants. What he owns stays.
@@ -257,7 +257,7 @@ async fn hashed(password: Option<String>) -> Result<Option<String>, ApiError> {
     Ok(Some(tokio::task::spawn_blocking(move || secrets::password_hash(&password)).await??))
 }
 
-fn line(row: users::User) -> User {
+fn to_wire(row: users::User) -> User {
     User { id: row.id, username: row.username, domain: row.domain, role: row.role, created_at: row.created_at }
 }
 

@@ -14,9 +14,6 @@ use super::merge::Writer;
 const NAMED: usize = 5;
 
 /// The bytes that the last import from a source environment brought for some paths.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_paths(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -34,9 +31,6 @@ pub async fn by_paths(
 }
 
 /// Notes the bytes that an import brought, by path.
-///
-/// # Errors
-/// The database fails.
 pub async fn note(
     connection: &mut PgConnection,
     writer: &Writer<'_>,
@@ -62,9 +56,6 @@ pub async fn note(
 }
 
 /// Who names some paths, but for some resources.
-///
-/// # Errors
-/// The database fails.
 pub async fn sharers(
     connection: &mut PgConnection,
     domain_id: i32,

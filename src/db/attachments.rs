@@ -21,9 +21,6 @@ pub struct Attachment {
 }
 
 /// The attachments of a domain among some paths.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_paths(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -46,18 +43,12 @@ pub async fn by_paths(
 }
 
 /// Which of some hashes the store has, whoever's they are.
-///
-/// # Errors
-/// The database fails.
 pub async fn stored(connection: &mut PgConnection, hashes: &[Vec<u8>]) -> Result<Vec<Hash>, DbError> {
     let found = sqlx::query_scalar!("select distinct sha256 from attachments where sha256 = any($1)", hashes);
     Ok(found.fetch_all(connection).await?.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
 }
 
 /// Notes bytes that a record's run is about to put into the store, where none of a hash is there.
-///
-/// # Errors
-/// The database fails.
 pub async fn note_staged(
     connection: &mut PgConnection,
     record_id: Uuid,
@@ -76,9 +67,6 @@ pub async fn note_staged(
 }
 
 /// Bytes that a record's runs have put into the store, with their sizes.
-///
-/// # Errors
-/// The database fails.
 pub async fn staged(connection: &mut PgConnection, record_id: Uuid) -> Result<HashMap<Hash, u64>, DbError> {
     let found = sqlx::query!("select sha256, size from staged_bytes where record_id = $1", record_id);
     let rows = found.fetch_all(connection).await?;
@@ -87,9 +75,6 @@ pub async fn staged(connection: &mut PgConnection, record_id: Uuid) -> Result<Ha
 
 /// Forgets the bytes of imports that ended more than a day ago; returns those that nothing names: no attachment, no
 /// version, no other import.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget_staged(connection: &mut PgConnection) -> Result<Vec<Hash>, DbError> {
     let found = sqlx::query_scalar!(
         r#"with over as (
@@ -109,9 +94,6 @@ pub async fn forget_staged(connection: &mut PgConnection) -> Result<Vec<Hash>, D
 }
 
 /// Stages attachments that are to be written.
-///
-/// # Errors
-/// The database fails.
 pub async fn stage(connection: &mut PgConnection, new: &[(String, Hash, u64)]) -> Result<(), DbError> {
     let mut rows = Rows::new("staged_attachments", &["path", "sha256", "size"]);
     for (path, hash, size) in new {
@@ -122,9 +104,6 @@ pub async fn stage(connection: &mut PgConnection, new: &[(String, Hash, u64)]) -
 
 /// Gives the resources that name some paths the content hash that fits the bytes of now. Their
 /// revision stays. What earlier imports left behind goes along where an import brought the bytes.
-///
-/// # Errors
-/// The database fails.
 pub async fn refresh_hashes(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -203,9 +182,6 @@ pub enum Cause {
 }
 
 /// A resource that a user who does not see all may not write names the path.
-///
-/// # Errors
-/// The database fails.
 pub async fn is_named_by_others(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -227,9 +203,6 @@ pub async fn is_named_by_others(
 }
 
 /// A resource that a user who does not see all may read names the path.
-///
-/// # Errors
-/// The database fails.
 pub async fn is_named_by(
     connection: &mut PgConnection,
     domain_id: i32,

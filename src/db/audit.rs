@@ -28,9 +28,6 @@ pub struct Entry<'a> {
 
 /// Adds a row, in the transaction of what it tells of. Changes of records' states in the same transaction are
 /// told under the same name.
-///
-/// # Errors
-/// The database fails.
 pub async fn insert(connection: &mut PgConnection, entry: &Entry<'_>) -> Result<(), DbError> {
     sqlx::query!(
         r#"select set_config('ferry.username', coalesce($1, ''), true) as "username!",
@@ -102,9 +99,6 @@ pub struct Filter {
 }
 
 /// A page of a domain's rows, newest first; with the environment's own, if asked.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     (domain_id, environment): (i32, bool),

@@ -49,9 +49,6 @@ fn sight(user: &User, granted: Vec<Granted>) -> Sight {
 }
 
 /// The user of a token that has not expired.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Option<Signed>, DbError> {
     let found = sqlx::query!(
         r#"with used as (
@@ -73,9 +70,6 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
 }
 
 /// The user of a session that has not ended.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_session(connection: &mut PgConnection, hash: &[u8]) -> Result<Option<Signed>, DbError> {
     let found = sqlx::query!(
         r#"with used as (
@@ -99,9 +93,6 @@ pub async fn by_session(connection: &mut PgConnection, hash: &[u8]) -> Result<Op
 }
 
 /// What a user of a domain may see by now; of one who is gone: what was his own.
-///
-/// # Errors
-/// The database fails.
 pub async fn sight_of(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<Sight, DbError> {
     let found = sqlx::query!(
         r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?",

@@ -15,7 +15,7 @@ use crate::domain::resource_type::{Kind, ResourceType, Rule};
 use crate::domain::type_file::Types;
 
 use super::DbError;
-use super::graph::Found;
+use super::graph::EdgeRow;
 
 /// A resource.
 #[derive(Debug, Clone)]
@@ -77,9 +77,6 @@ impl Catalogue {
 }
 
 /// All of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn load(connection: &mut PgConnection, types: &Types, domain_id: i32) -> Result<Catalogue, DbError> {
     let nodes = gather(sqlx::query(NODES).bind(domain_id).fetch(&mut *connection)).await?;
     let mut links = Links::new(types, &nodes);
@@ -99,15 +96,12 @@ pub async fn load(connection: &mut PgConnection, types: &Types, domain_id: i32) 
 }
 
 /// Some resources of a domain, with references found before, in the order of their definitions.
-///
-/// # Errors
-/// The database fails.
 pub async fn some(
     connection: &mut PgConnection,
     types: &Types,
     domain_id: i32,
     ids: &[String],
-    found: &[Found],
+    found: &[EdgeRow],
 ) -> Result<Catalogue, DbError> {
     let query = format!("{NODES} and r.id = any($2)");
     let nodes = gather(sqlx::query(&query).bind(domain_id).bind(ids).fetch(connection)).await?;

@@ -14,7 +14,7 @@ use crate::domain::sight::Sight;
 use crate::domain::type_file::Types;
 
 use super::catalogue::{self, Beyond, Catalogue};
-use super::graph::Found;
+use super::graph::EdgeRow;
 use super::{DbError, graph, lineage};
 
 pub use super::catalogue::Node;
@@ -44,9 +44,6 @@ impl Resolved {
 }
 
 /// Follows the references from some resources of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn resolve(
     connection: &mut PgConnection,
     types: &Types,
@@ -120,7 +117,7 @@ impl Met {
         key
     }
 
-    fn edge(&mut self, found: &Found, types: &Types) -> Option<Edge> {
+    fn edge(&mut self, found: &EdgeRow, types: &Types) -> Option<Edge> {
         let kind = found.kind(types)?;
         Some(Edge { from: self.key(&found.from_id), to: self.key(found.found_id.as_deref()?), kind })
     }
@@ -180,7 +177,7 @@ fn reordered(catalogue: Catalogue, closure: &Closure, order: &[Key]) -> Catalogu
 
 fn missing(types: &Types, catalogue: &Catalogue, closure: &Closure) -> Vec<Missing> {
     let lost = catalogue.graph.all().filter(|(from, link)| link.kind.is_none() && closure.reason(*from).is_some());
-    let told = lost.filter_map(|(from, link)| {
+    let missing = lost.filter_map(|(from, link)| {
         let rule = catalogue.rule(types, from, link)?;
         let target = catalogue.target(link).to_owned();
         let (resource_id, name) = if link.by_name { (None, Some(target)) } else { (Some(target), None) };
@@ -193,13 +190,10 @@ fn missing(types: &Types, catalogue: &Catalogue, closure: &Closure) -> Vec<Missi
             referenced_by: catalogue.nodes[from as usize].id.to_string(),
         })
     });
-    told.collect()
+    missing.collect()
 }
 
 /// Of shared parts, those whose other user may be told to somebody.
-///
-/// # Errors
-/// The database fails.
 pub async fn told_parts(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -209,9 +203,9 @@ pub async fn told_parts(
     if !sight.all && !parts.is_empty() {
         let users: Vec<String> = parts.iter().map(|part| part.used_by.clone()).collect();
         let nodes = lineage::nodes(connection, domain_id, &users).await?;
-        let told = nodes.iter().filter(|node| sight.reads(&node.owner, &node.directory));
-        let told: HashSet<&str> = told.map(|node| node.id.as_str()).collect();
-        parts.retain(|part| told.contains(part.used_by.as_str()));
+        let visible = nodes.iter().filter(|node| sight.reads(&node.owner, &node.directory));
+        let visible: HashSet<&str> = visible.map(|node| node.id.as_str()).collect();
+        parts.retain(|part| visible.contains(part.used_by.as_str()));
     }
     Ok(parts)
 }
@@ -229,7 +223,7 @@ async fn parts_used_outside(
     let users: Vec<String> = found.iter().map(|found| found.from_id.clone()).collect();
     let users = lineage::nodes(connection, domain_id, &users).await?;
     let names: HashMap<&str, &str> = users.iter().map(|node| (node.id.as_str(), node.name.as_str())).collect();
-    let part = |found: Found| {
+    let part = |found: EdgeRow| {
         let used_by_name = (*names.get(found.from_id.as_str())?).to_owned();
         Some(SharedPart { resource_id: found.found_id?, used_by: found.from_id, used_by_name })
     };

@@ -16,9 +16,6 @@ use super::{DbError, graph};
 pub type Wanted = HashMap<String, Hash>;
 
 /// Which resources of a domain have exactly the wanted content: (ID, type).
-///
-/// # Errors
-/// The database fails.
 pub async fn own(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -36,9 +33,6 @@ pub async fn own(
 }
 
 /// References, children and attachment paths of some resources of a domain, by ID.
-///
-/// # Errors
-/// The database fails.
 pub async fn parts(
     connection: &mut PgConnection,
     types: &Types,
@@ -75,8 +69,10 @@ pub async fn parts(
     }
     rows.into_iter()
         .map(|row| {
-            let kind = types.get(&row.r#type);
-            let place = |key: &str| kind.and_then(|kind| kind.children.iter().position(|rule| rule.key == key));
+            let resource_type = types.get(&row.r#type);
+            let place = |key: &str| {
+                resource_type.and_then(|resource_type| resource_type.children.iter().position(|rule| rule.key == key))
+            };
             let children: Vec<(String, String)> =
                 serde_json::from_str(&row.children).map_err(|_| DbError::Corrupt("resource_versions.children"))?;
             let attachments: Vec<(String, Option<Hash>)> = serde_json::from_str(&row.attachments)
@@ -103,9 +99,6 @@ pub struct OwnBody {
 }
 
 /// The bodies of some resources of a domain, by ID.
-///
-/// # Errors
-/// The database fails.
 pub async fn own_bodies(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -126,7 +119,7 @@ pub async fn own_bodies(
 }
 
 /// A reference as the database keeps it.
-pub fn reference(found: &graph::Found) -> Option<Reference> {
+pub fn reference(found: &graph::EdgeRow) -> Option<Reference> {
     let target = match (&found.to_id, &found.to_name) {
         (Some(id), _) => Target::Id(ResourceId::parse(id).ok()?),
         (None, Some(name)) => Target::Name(name.clone()),
@@ -137,9 +130,6 @@ pub fn reference(found: &graph::Found) -> Option<Reference> {
 
 /// What came from an environment with the wanted content, was changed on its way in, and stands as it was
 /// written: its compact form as it came, and how it was changed.
-///
-/// # Errors
-/// The database fails.
 pub async fn bases(
     connection: &mut PgConnection,
     types: &Types,
@@ -170,9 +160,6 @@ pub async fn bases(
 }
 
 /// Which attachment bytes a domain has, of some, with their sizes.
-///
-/// # Errors
-/// The database fails.
 pub async fn attachments(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -189,9 +176,6 @@ pub async fn attachments(
 }
 
 /// The sizes of attachment bytes that any domain has, of some; for bytes that a package brought itself.
-///
-/// # Errors
-/// The database fails.
 pub async fn sizes(connection: &mut PgConnection, hashes: &HashSet<Hash>) -> Result<HashMap<Hash, u64>, DbError> {
     let wanted: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.0.to_vec()).collect();
     let found = sqlx::query!("select distinct sha256, size from attachments where sha256 = any($1)", &wanted);

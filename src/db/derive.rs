@@ -30,9 +30,6 @@ pub struct Row {
 }
 
 /// The next versions of a type.
-///
-/// # Errors
-/// The database fails.
 pub async fn portion(
     connection: &mut PgConnection,
     type_key: &str,
@@ -59,9 +56,6 @@ pub async fn portion(
 /// Points the staged versions at their new bodies, in place, and empties the staging tables: `base_revision` says
 /// which. Of current ones the resources and their edges go along, and so does what imports left behind, so that
 /// nothing counts as changed in the target.
-///
-/// # Errors
-/// The database fails.
 pub async fn apply(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     for statement in [
         "update resource_versions v set definition_id = s.definition_id, definition_hash = s.definition_hash,
@@ -91,9 +85,6 @@ pub async fn apply(connection: &mut PgConnection, domain_id: i32) -> Result<(), 
 }
 
 /// Removes bodies that no version of a type points at any more.
-///
-/// # Errors
-/// The database fails.
 pub async fn drop_bodies(connection: &mut PgConnection, type_key: &str, replaced: &[i64]) -> Result<(), DbError> {
     sqlx::query!(
         "delete from definitions d where d.id = any($2)
@@ -107,9 +98,6 @@ pub async fn drop_bodies(connection: &mut PgConnection, type_key: &str, replaced
 }
 
 /// Gives the space of removed bodies back, so that nothing of them rests in the files.
-///
-/// # Errors
-/// The database fails.
 pub async fn vacuum(connection: &mut PgConnection) -> Result<(), DbError> {
     connection.execute("vacuum (full, analyze) definitions").await?;
     connection.execute("vacuum (full, analyze) resource_versions").await?;
@@ -118,9 +106,6 @@ pub async fn vacuum(connection: &mut PgConnection) -> Result<(), DbError> {
 
 /// Imports that are not done were parsed with the old type files: they are parsed again. One that was executed goes
 /// on by itself then.
-///
-/// # Errors
-/// The database fails.
 pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query!(
         "with stopped as (
@@ -128,7 +113,7 @@ pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
             returning record_id, domain_id, kind
          ), again as (
             update records r set status = 'queued',
-                transfer = case when s.kind = 'execute' then r.transfer || '{\"again\": true}'::jsonb else r.transfer end
+                transfer = case when s.kind = 'execute' then r.transfer || '{\"run\": \"again\"}'::jsonb else r.transfer end
             from stopped s where s.record_id = r.id returning r.id, r.domain_id
          ), waiting as (
             update records set status = 'queued' where kind = 'import' and status = 'awaiting_confirmation' returning id, domain_id
@@ -142,9 +127,6 @@ pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
 }
 
 /// Lets go of the packages of records that have ended and hold one of some types; returns where they rest.
-///
-/// # Errors
-/// The database fails.
 pub async fn let_go_packages(connection: &mut PgConnection, types: &[String]) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!(
         r#"with old as (

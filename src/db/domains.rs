@@ -17,9 +17,6 @@ pub struct Domain {
 }
 
 /// A page of domains, by name.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<Domain>, DbError> {
     let found = sqlx::query_as!(
         Domain,
@@ -31,9 +28,6 @@ pub async fn list(connection: &mut PgConnection, after: &str, limit: i64) -> Res
 }
 
 /// A domain by its name.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_name(connection: &mut PgConnection, name: &str) -> Result<Option<Domain>, DbError> {
     let found = sqlx::query_as!(Domain, "select id, name, created_at from domains where name = $1", name);
     Ok(found.fetch_optional(connection).await?)

@@ -24,9 +24,6 @@ pub struct Identity {
 }
 
 /// The identity, if the database has one.
-///
-/// # Errors
-/// The database fails.
 pub async fn identity(connection: &mut PgConnection) -> Result<Option<Identity>, DbError> {
     let found = sqlx::query_as!(
         Identity,
@@ -36,9 +33,6 @@ pub async fn identity(connection: &mut PgConnection) -> Result<Option<Identity>,
 }
 
 /// Keeps a new identity, unless another replica was first; whether it was kept.
-///
-/// # Errors
-/// The database fails.
 pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Result<bool, DbError> {
     let done = sqlx::query!(
         "insert into environment (id, key_check, signing_seed, sealing_seed, public_key, sealing_key)
@@ -54,18 +48,12 @@ pub async fn keep_identity(connection: &mut PgConnection, new: &Identity) -> Res
 }
 
 /// The digests of the type files that hashes and references were derived with.
-///
-/// # Errors
-/// The database fails.
 pub async fn type_digests(connection: &mut PgConnection) -> Result<BTreeMap<String, String>, DbError> {
     let found = sqlx::query_scalar!("select type_digests from environment").fetch_one(connection).await?;
     serde_json::from_value(found).map_err(|_| DbError::Corrupt("type digest"))
 }
 
 /// Notes the digests that everything is derived with now.
-///
-/// # Errors
-/// The database fails.
 pub async fn keep_type_digests(
     connection: &mut PgConnection,
     digests: &BTreeMap<String, String>,
@@ -78,18 +66,12 @@ pub async fn keep_type_digests(
 }
 
 /// Types whose feature switch is off.
-///
-/// # Errors
-/// The database fails.
 pub async fn disabled_features(connection: &mut PgConnection) -> Result<HashSet<String>, DbError> {
     let found = sqlx::query_scalar!("select type from features where not enabled").fetch_all(connection).await?;
     Ok(found.into_iter().collect())
 }
 
 /// Turns a feature switch.
-///
-/// # Errors
-/// The database fails.
 pub async fn set_feature(connection: &mut PgConnection, kind: &str, enabled: bool) -> Result<(), DbError> {
     sqlx::query!(
         "insert into features (type, enabled) values ($1, $2) on conflict (type) do update set enabled = excluded.enabled",
@@ -102,9 +84,6 @@ pub async fn set_feature(connection: &mut PgConnection, kind: &str, enabled: boo
 }
 
 /// Sets or lifts a licence limit.
-///
-/// # Errors
-/// The database fails.
 pub async fn set_limit(connection: &mut PgConnection, kind: &str, limit: Option<i64>) -> Result<(), DbError> {
     match limit {
         Some(limit) => {
@@ -123,9 +102,6 @@ pub async fn set_limit(connection: &mut PgConnection, kind: &str, limit: Option<
 }
 
 /// Licence limits with what is used of them, over the whole environment: type → (limit, used).
-///
-/// # Errors
-/// The database fails.
 pub async fn license(connection: &mut PgConnection) -> Result<BTreeMap<String, (u64, u64)>, DbError> {
     let found = sqlx::query!(
         r#"select l.type, l.max_count, (select count(*) from resources r where r.type = l.type) as "used!" from license_limits l"#
@@ -136,9 +112,6 @@ pub async fn license(connection: &mut PgConnection) -> Result<BTreeMap<String, (
 }
 
 /// Live resources per type, over the whole environment.
-///
-/// # Errors
-/// The database fails.
 pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>, DbError> {
     let found =
         sqlx::query!(r#"select type, count(*) as "used!" from resources group by type"#).fetch_all(connection).await?;
@@ -146,9 +119,6 @@ pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>
 }
 
 /// Pins a source environment's key at its first import; returns the key that is pinned, and whether it is new.
-///
-/// # Errors
-/// The database fails.
 pub async fn pin_source(
     connection: &mut PgConnection,
     id: &str,
@@ -170,9 +140,6 @@ pub async fn pin_source(
 }
 
 /// The key pinned for a source environment, if it was met before.
-///
-/// # Errors
-/// The database fails.
 pub async fn pinned_key(connection: &mut PgConnection, id: &str) -> Result<Option<String>, DbError> {
     Ok(sqlx::query_scalar!("select public_key from source_environments where id = $1", id)
         .fetch_optional(connection)

@@ -9,9 +9,6 @@ use crate::domain::resource::Hash;
 use super::DbError;
 
 /// Begins a transaction that sees one state of the catalogue throughout.
-///
-/// # Errors
-/// The database fails.
 pub async fn begin_snapshot(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, DbError> {
     let mut transaction = connection.begin().await?;
     transaction.execute("set transaction isolation level repeatable read, read only").await?;
@@ -30,9 +27,6 @@ pub struct Named {
 }
 
 /// The attachments that some resources name.
-///
-/// # Errors
-/// The database fails.
 pub async fn attachments(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Named>, DbError> {
     let found = sqlx::query!(
         r#"select a.resource_id, a.path, b.sha256 as "sha256?", b.size as "size?" from resource_attachments a
@@ -47,9 +41,6 @@ pub async fn attachments(connection: &mut PgConnection, domain_id: i32, ids: &[S
 }
 
 /// The attachments that the resources of a domain name.
-///
-/// # Errors
-/// The database fails.
 pub async fn all_attachments(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<Named>, DbError> {
     let found = sqlx::query!(
         r#"select a.resource_id, a.path, b.sha256 as "sha256?", b.size as "size?" from resource_attachments a

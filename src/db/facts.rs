@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 
 use crate::domain::definition::Target;
-use crate::domain::import_plan::{Base, Entry, Existing, Facts, NameKey, Options, Resolution, wanted_names};
+use crate::domain::import_plan::{
+    Base, Entry, Existing, Facts, IdMode, NameKey, OnNameClash, Options, Resolution, wanted_names,
+};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::resource_type::UniqueName;
 use crate::domain::type_file::Types;
@@ -54,9 +56,9 @@ pub async fn load(
     let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
     let mut facts = Facts { resources: resources(connection, domain_id, &ids).await?, ..Facts::default() };
     let wanted = wanted_names(entries, types, options, &facts.resources);
-    facts.names = names(connection, domain_id, &wanted, options.rename_on_clash).await?;
+    facts.names = names(connection, domain_id, &wanted, options.on_name_clash).await?;
     facts.named = named(connection, types, domain_id, &by_name).await?;
-    if !options.change_ids {
+    if options.ids == IdMode::Keep {
         facts.bases = bases(connection, domain_id, source_environment, &own).await?;
         let deleted = tombstones::by_ids(connection, domain_id, &own).await?;
         facts.tombstones = deleted.iter().filter_map(|id| ResourceId::parse(id).ok()).collect();
@@ -71,7 +73,7 @@ pub async fn load(
     if !paths.is_empty() {
         let found = attachments::by_paths(connection, domain_id, &paths).await?;
         facts.attachments = found.into_iter().map(|(path, found)| (path, found.sha256)).collect();
-        if !options.change_ids {
+        if options.ids == IdMode::Keep {
             facts.attachment_bases =
                 attachment_bases::by_paths(connection, domain_id, source_environment, &paths).await?;
             let differs = |(path, bytes): &&(String, Option<Hash>)| {
@@ -128,13 +130,13 @@ async fn resources(
         .collect()
 }
 
-/// Holders of some names; with `alike`, also of those that a rename must not choose: names that go on
+/// Holders of some names; where clashes are renamed, also of those that a rename must not choose: names that go on
 /// with ` (`, and for long ones, which a rename shortens, all that begin alike.
 async fn names(
     connection: &mut PgConnection,
     domain_id: i32,
     keys: &[NameKey],
-    alike: bool,
+    on_clash: OnNameClash,
 ) -> Result<HashMap<NameKey, ResourceId>, DbError> {
     let types: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
     let scopes: Vec<String> = keys.iter().map(|key| key.1.clone()).collect();
@@ -155,7 +157,7 @@ async fn names(
     for row in found {
         holders.insert((row.r#type, row.scope, row.name), parse(&row.id)?);
     }
-    if alike {
+    if on_clash == OnNameClash::Rename {
         let (low, high): (Vec<String>, Vec<String>) = names.iter().map(|name| alike_range(name)).unzip();
         let found = sqlx::query!(
             r#"select r.type, r.name_scope as "scope!", r.name, r.id

@@ -24,9 +24,6 @@ pub struct Grant {
 }
 
 /// A page of a domain's grants, oldest first.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -77,9 +74,6 @@ pub async fn insert(
 }
 
 /// Takes a grant away; false: the domain has no such grant.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<bool, DbError> {
     let done = sqlx::query!(
         "delete from grants g using users u where g.id = $2 and u.id = g.user_id and u.domain_id = $1",

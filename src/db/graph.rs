@@ -12,7 +12,7 @@ use super::DbError;
 
 /// A reference with what it points to, if that is there.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct EdgeRow {
     /// Who refers.
     pub from_id: String,
     /// His type.
@@ -35,7 +35,7 @@ pub struct Found {
     pub found_directory: Option<String>,
 }
 
-impl Found {
+impl EdgeRow {
     /// It points to something of a type that it may point to.
     pub fn is_matched(&self, types: &Types) -> bool {
         let rule = types.get(&self.from_type).and_then(|kind| kind.rules.get(self.rule as usize));
@@ -53,12 +53,13 @@ impl Found {
 }
 
 /// The references of some resources of a domain, in the order of their definitions.
-///
-/// # Errors
-/// The database fails.
-pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Found>, DbError> {
+pub async fn references(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<EdgeRow>, DbError> {
     let found = sqlx::query_as!(
-        Found,
+        EdgeRow,
         r#"select e.from_id, f.type as from_type, e.rule, e.to_id, e.to_name,
             coalesce(r.id, n.id) as found_id, coalesce(r.type, n.type) as found_type, coalesce(r.name, n.name) as found_name,
             coalesce(r.owner, n.owner) as found_owner, coalesce(r.directory, n.directory) as found_directory
@@ -77,17 +78,14 @@ pub async fn references(connection: &mut PgConnection, domain_id: i32, ids: &[St
 }
 
 /// The references of a given kind (or any) that lead to some resources of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn referrers(
     connection: &mut PgConnection,
     domain_id: i32,
     ids: &[String],
     kind: Option<Kind>,
-) -> Result<Vec<Found>, DbError> {
+) -> Result<Vec<EdgeRow>, DbError> {
     let found = sqlx::query_as!(
-        Found,
+        EdgeRow,
         r#"select e.from_id as "from_id!", f.type as "from_type!", e.rule as "rule!", e.to_id, e.to_name,
             r.id as "found_id?", r.type as "found_type?", r.name as "found_name?", r.owner as "found_owner?",
             r.directory as "found_directory?"
@@ -108,9 +106,6 @@ pub async fn referrers(
 }
 
 /// Acyclic references of a domain that can be reached from some resources.
-///
-/// # Errors
-/// The database fails.
 pub async fn acyclic_edges(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -135,9 +130,6 @@ pub async fn acyclic_edges(
 }
 
 /// IDs of staged resources that have an acyclic reference.
-///
-/// # Errors
-/// The database fails.
 pub async fn staged_acyclic(connection: &mut PgConnection) -> Result<Vec<(String, i32)>, DbError> {
     let found: Vec<(String, i32)> = sqlx::query_as(
         "select distinct s.id, s.ordinal from staged_references e join staged_resources s on s.id = e.from_id where e.acyclic",
@@ -148,8 +140,8 @@ pub async fn staged_acyclic(connection: &mut PgConnection) -> Result<Vec<(String
 }
 
 /// Groups references by who refers.
-pub fn by_source(found: Vec<Found>) -> HashMap<String, Vec<Found>> {
-    let mut grouped: HashMap<String, Vec<Found>> = HashMap::new();
+pub fn by_source(found: Vec<EdgeRow>) -> HashMap<String, Vec<EdgeRow>> {
+    let mut grouped: HashMap<String, Vec<EdgeRow>> = HashMap::new();
     for one in found {
         grouped.entry(one.from_id.clone()).or_default().push(one);
     }

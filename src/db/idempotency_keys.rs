@@ -41,9 +41,6 @@ pub enum Claimed {
 }
 
 /// Claims a key for a request, for a while.
-///
-/// # Errors
-/// The database fails.
 pub async fn claim(
     connection: &mut PgConnection,
     key: &Key,
@@ -80,9 +77,6 @@ pub async fn claim(
 }
 
 /// Keeps a claim while its request is being received.
-///
-/// # Errors
-/// The database fails.
 pub async fn renew(connection: &mut PgConnection, claim: Uuid, key: &Key, lease_seconds: u32) -> Result<(), DbError> {
     sqlx::query!(
         "update idempotency_keys set busy_until = clock_timestamp() + make_interval(secs => $5)
@@ -119,9 +113,6 @@ pub async fn keep(connection: &mut PgConnection, claim: Uuid, key: &Key, answere
 }
 
 /// Gives up a claim whose request made nothing.
-///
-/// # Errors
-/// The database fails.
 pub async fn release(connection: &mut PgConnection, claim: Uuid, key: &Key) -> Result<(), DbError> {
     sqlx::query!(
         "delete from idempotency_keys where user_id = $1 and path = $2 and key = $3 and claim = $4 and status is null",
@@ -136,9 +127,6 @@ pub async fn release(connection: &mut PgConnection, claim: Uuid, key: &Key) -> R
 }
 
 /// Forgets keys that are older than so many days.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget(connection: &mut PgConnection, days: u32) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "delete from idempotency_keys where created_at < clock_timestamp() - make_interval(days => $1)",

@@ -12,9 +12,6 @@ use crate::domain::resource::Hash;
 use super::DbError;
 
 /// The lines of some pages that a source sent before.
-///
-/// # Errors
-/// The database fails.
 pub async fn find(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -33,9 +30,6 @@ pub async fn find(
 }
 
 /// Keeps the pages of an import.
-///
-/// # Errors
-/// The database fails.
 pub async fn keep(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -77,9 +71,6 @@ pub async fn keep(
 }
 
 /// Forgets what only earlier imports of a source listed, once one with pages was executed.
-///
-/// # Errors
-/// The database fails.
 pub async fn keep_last(
     connection: &mut PgConnection,
     domain_id: i32,

@@ -10,7 +10,7 @@ use crate::domain::resource_type::Kind;
 use crate::domain::type_file::Types;
 
 use super::catalogue::{self, Catalogue};
-use super::graph::Found;
+use super::graph::EdgeRow;
 use super::{DbError, graph};
 
 /// Past so many steps all references are loaded at once.
@@ -41,9 +41,6 @@ pub struct Step {
 }
 
 /// Walks from a resource; at most `depth` steps and `limit` resources.
-///
-/// # Errors
-/// The database fails.
 pub async fn walk(
     connection: &mut PgConnection,
     types: &Types,
@@ -101,7 +98,7 @@ pub async fn walk(
     Ok(walked)
 }
 
-fn step(found: &Found, types: &Types) -> Option<Step> {
+fn step(found: &EdgeRow, types: &Types) -> Option<Step> {
     let kind = found.kind(types)?;
     let role = types.get(&found.from_type)?.rules.get(found.rule as usize)?.role.clone();
     Some(Step { from: found.from_id.clone(), to: found.found_id.clone()?, role, kind })
@@ -140,9 +137,6 @@ pub struct Node {
 }
 
 /// The resources of a lineage.
-///
-/// # Errors
-/// The database fails.
 pub async fn nodes(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<Node>, DbError> {
     let found = sqlx::query_as!(
         Node,

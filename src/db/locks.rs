@@ -47,18 +47,12 @@ pub async fn hold_attachments(connection: &mut PgConnection, domain_id: i32) -> 
 }
 
 /// One import at a time where a licence limits what the whole environment may hold.
-///
-/// # Errors
-/// The database fails.
 pub async fn hold_license(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query!("select pg_advisory_xact_lock($1, 0)", LICENSE).execute(connection).await?;
     Ok(())
 }
 
 /// Takes the domain's catalogue alone until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn hold_catalogue(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     sqlx::query!("select pg_advisory_xact_lock($1, $2)", CATALOGUE, domain_id).execute(connection).await?;
     Ok(())
@@ -74,9 +68,6 @@ pub async fn hold_acyclic(connection: &mut PgConnection, domain_id: i32) -> Resu
 }
 
 /// One replica derives resources of changed type files.
-///
-/// # Errors
-/// The database fails.
 pub async fn hold_derivation(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query!("select pg_advisory_xact_lock($1, 0)", DERIVATION).execute(connection).await?;
     Ok(())
@@ -111,9 +102,6 @@ pub async fn hold_types(connection: &mut PgConnection) -> Result<(), DbError> {
 }
 
 /// Holds the catalogues of all domains until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn hold_all_catalogues(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query!("select pg_advisory_xact_lock($1, id) from (select id from domains order by id) d", CATALOGUE)
         .execute(connection)

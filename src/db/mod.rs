@@ -87,6 +87,11 @@ impl From<sqlx::Error> for DbError {
                     return Self::Busy;
                 }
             }
+            sqlx::Error::ColumnDecode { source, .. } => {
+                if let Some(Self::Corrupt(column)) = source.downcast_ref() {
+                    return Self::Corrupt(column);
+                }
+            }
             _ => {}
         }
         Self::Other(error)
@@ -95,9 +100,6 @@ impl From<sqlx::Error> for DbError {
 
 /// Connects, and brings the schema up to date under a lock, so that replicas may start together. A transaction
 /// in which nothing happens for so many seconds is ended.
-///
-/// # Errors
-/// No connection, or a migration fails.
 pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Result<PgPool, DbError> {
     // A server that was stopped in the middle of a transaction must not hold what it holds for ever.
     let idle = format!("{idle_seconds}s");
@@ -128,9 +130,6 @@ pub fn workers(pool: &PgPool, max_connections: u32) -> PgPool {
 }
 
 /// A connection of its own, outside the pools.
-///
-/// # Errors
-/// No connection.
 pub async fn dedicated(pool: &PgPool) -> Result<PgConnection, DbError> {
     let mut connection = <PgConnection as sqlx::Connection>::connect_with(&for_long_work(pool)).await?;
     staging::prepare(&mut connection).await?;
@@ -147,9 +146,6 @@ fn for_long_work(pool: &PgPool) -> PgConnectOptions {
 }
 
 /// What the transaction writes may be lost in a crash: it does not wait for the disk.
-///
-/// # Errors
-/// The database fails.
 pub async fn commit_lazily(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query("set local synchronous_commit = off").execute(connection).await?;
     Ok(())

@@ -77,9 +77,6 @@ pub(super) async fn replace_rest<T: Serialize>(
 }
 
 /// At most so many of a list, from a place on.
-///
-/// # Errors
-/// The database fails.
 pub async fn page<T: DeserializeOwned>(
     connection: &mut PgConnection,
     record: &Record,
@@ -110,9 +107,6 @@ pub async fn page<T: DeserializeOwned>(
 }
 
 /// All of a list.
-///
-/// # Errors
-/// The database fails.
 pub async fn all<T: DeserializeOwned>(
     connection: &mut PgConnection,
     record: &Record,

@@ -4,15 +4,22 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgTypeInfo, PgValueRef};
+use sqlx::{Decode, FromRow, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
-use crate::domain::failure::Warning;
-use crate::domain::outcome::{ChecklistEntry, Counts};
+use crate::domain::outcome::Counts;
 use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
 
 use super::DbError;
-use super::record_notes::{self, Notes};
+
+mod changes;
+
+pub use changes::{
+    Arrived, Executed, Next, Note, Packed, Parsed, Plan, Queued, Rest, Shown, note, note_negotiating, parsed, queue,
+    receive, rest, save_plan,
+};
 
 /// A record.
 #[derive(Debug, Clone, FromRow)]
@@ -23,12 +30,12 @@ pub struct Record {
     pub domain_id: i32,
     /// Its domain's name.
     pub domain: String,
-    /// [`RecordKind`] as text.
-    pub kind: String,
-    /// [`RecordStatus`] as text.
-    pub status: String,
-    /// [`Phase`] as text.
-    pub phase: Option<String>,
+    /// What it is about.
+    pub kind: RecordKind,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// What it is or was doing.
+    pub phase: Option<Phase>,
     /// The package name.
     pub name: String,
     /// User name.
@@ -69,8 +76,8 @@ pub struct Record {
     pub source_environment: Option<String>,
     /// The import record at the target.
     pub remote_record_id: Option<Uuid>,
-    /// [`Transfer`].
-    pub transfer: Value,
+    /// What it needs to go on.
+    pub transfer: Transfer,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.
@@ -85,30 +92,30 @@ const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.stat
     r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
-impl Record {
-    /// What it is about.
-    ///
-    /// # Errors
-    /// The row holds another word.
-    pub fn kind(&self) -> Result<RecordKind, DbError> {
-        RecordKind::parse(&self.kind).ok_or(DbError::Corrupt("records.kind"))
-    }
-
-    /// What it needs to go on.
-    ///
-    /// # Errors
-    /// The row holds something else.
-    pub fn transfer(&self) -> Result<Transfer, DbError> {
-        serde_json::from_value(self.transfer.clone()).map_err(|_| DbError::Corrupt("records.transfer"))
-    }
-
-    /// Where it stands.
-    ///
-    /// # Errors
-    /// The row holds another word.
-    pub fn status(&self) -> Result<RecordStatus, DbError> {
-        RecordStatus::parse(&self.status).ok_or(DbError::Corrupt("records.status"))
-    }
+/// Columns that are read as types of the domain.
+macro_rules! columns {
+    ($($column:literal as $stored:ty => $type:ty, $read:expr;)+) => {$(
+        impl Type<Postgres> for $type {
+            fn type_info() -> PgTypeInfo {
+                <$stored as Type<Postgres>>::type_info()
+            }
+            fn compatible(other: &PgTypeInfo) -> bool {
+                <$stored as Type<Postgres>>::compatible(other)
+            }
+        }
+        impl<'r> Decode<'r, Postgres> for $type {
+            fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+                let read: fn($stored) -> Option<Self> = $read;
+                Ok(read(<$stored as Decode<Postgres>>::decode(value)?).ok_or(DbError::Corrupt($column))?)
+            }
+        }
+    )+};
+}
+columns! {
+    "records.kind" as String => RecordKind, |word| RecordKind::parse(&word);
+    "records.status" as String => RecordStatus, |word| RecordStatus::parse(&word);
+    "records.phase" as String => Phase, |word| Phase::parse(&word);
+    "records.transfer" as Value => Transfer, |json| serde_json::from_value(json).ok();
 }
 
 /// A record to be made.
@@ -133,9 +140,6 @@ pub struct NewRecord<'a> {
 }
 
 /// Makes a record, queued.
-///
-/// # Errors
-/// The database fails.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
@@ -158,25 +162,16 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
 }
 
 /// The manifest of an import's package, entries apart.
-///
-/// # Errors
-/// The database fails.
 pub async fn manifest(connection: &mut PgConnection, id: Uuid) -> Result<Option<Value>, DbError> {
     Ok(sqlx::query_scalar!("select manifest from records where id = $1", id).fetch_one(connection).await?)
 }
 
 /// The selected resources of an export or a migration.
-///
-/// # Errors
-/// The database fails.
 pub async fn roots(connection: &mut PgConnection, id: Uuid) -> Result<Value, DbError> {
     Ok(sqlx::query_scalar!("select roots from records where id = $1", id).fetch_one(connection).await?)
 }
 
 /// A record of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" where r.domain_id = ").push_bind(domain_id).push(" and r.id = ").push_bind(id);
@@ -184,9 +179,6 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> R
 }
 
 /// The same, and its row is held until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn lock(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Record>, DbError> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query
@@ -202,9 +194,9 @@ pub async fn lock(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Re
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Of this kind.
-    pub kind: Option<String>,
+    pub kind: Option<RecordKind>,
     /// In this state.
-    pub status: Option<String>,
+    pub status: Option<RecordStatus>,
     /// Name, ID or target holds this text.
     pub q: Option<String>,
     /// Asked for by this user.
@@ -216,9 +208,6 @@ pub struct Filter {
 }
 
 /// A page of a domain's records, newest first.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -228,12 +217,14 @@ pub async fn list(
 ) -> Result<Vec<Record>, DbError> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     query.push(" where r.domain_id = ").push_bind(domain_id);
-    for (column, value) in
-        [("r.kind", &filter.kind), ("r.status", &filter.status), ("r.requested_by", &filter.requested_by)]
-    {
-        if let Some(value) = value {
-            query.push(format!(" and {column} = ")).push_bind(value.clone());
-        }
+    if let Some(kind) = filter.kind {
+        query.push(" and r.kind = ").push_bind(kind.as_str());
+    }
+    if let Some(status) = filter.status {
+        query.push(" and r.status = ").push_bind(status.as_str());
+    }
+    if let Some(requested_by) = &filter.requested_by {
+        query.push(" and r.requested_by = ").push_bind(requested_by);
     }
     if let Some(q) = &filter.q {
         let pattern = format!("%{}%", super::resources::escape_like(q));
@@ -254,101 +245,7 @@ pub async fn list(
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
 
-/// Changes to a record; what is `None` stays.
-#[derive(Debug, Default)]
-pub struct Change {
-    /// Its state; a final one sets `finished_at`.
-    pub status: Option<RecordStatus>,
-    /// What it is doing.
-    pub phase: Option<Phase>,
-    /// (done, total, unit).
-    pub progress: Option<(u64, u64, &'static str)>,
-    /// Counts over its items.
-    pub counts: Option<Counts>,
-    /// A cause of the whole record, or none any more.
-    pub error: Option<Option<Value>>,
-    /// All its warnings.
-    pub warnings: Option<Vec<Warning>>,
-    /// All that is left to do.
-    pub checklist: Option<Vec<ChecklistEntry>>,
-    /// Its package.
-    pub package: Option<Value>,
-    /// Where it rests.
-    pub package_key: Option<String>,
-    /// Who signed it.
-    pub signature: Option<Value>,
-    /// Its manifest, entries apart.
-    pub manifest: Option<Value>,
-    /// What the user chose.
-    pub options: Option<Value>,
-    /// Of the plan that is shown.
-    pub plan_digest: Option<String>,
-    /// The environment that it comes from.
-    pub source_environment: Option<String>,
-    /// The record at the target.
-    pub remote_record_id: Option<Uuid>,
-    /// What it needs to go on.
-    pub transfer: Option<Transfer>,
-}
-
-/// Changes a record.
-///
-/// # Errors
-/// The database fails.
-pub async fn update(connection: &mut PgConnection, id: Uuid, change: Change) -> Result<(), DbError> {
-    let mut query = QueryBuilder::<Postgres>::new("update records set id = id");
-    macro_rules! set {
-        ($($column:literal = $value:expr),+ $(,)?) => {
-            $(if let Some(value) = $value { query.push(concat!(", ", $column, " = ")).push_bind(value); })+
-        };
-    }
-    set!(
-        "status" = change.status.map(RecordStatus::as_str),
-        "phase" = change.phase.map(Phase::as_str),
-        "progress_done" = change.progress.map(|(done, ..)| done as i64),
-        "progress_total" = change.progress.map(|(_, total, _)| total as i64),
-        "progress_unit" = change.progress.map(|(.., unit)| unit),
-        "counts" = change.counts.map(|counts| serde_json::json!(counts)),
-        "error" = change.error,
-        "warnings" = change.warnings.as_deref().map(record_notes::shown),
-        "warnings_total" = change.warnings.as_ref().map(|list| list.len() as i32),
-        "checklist" = change.checklist.as_deref().map(record_notes::shown),
-        "checklist_total" = change.checklist.as_ref().map(|list| list.len() as i32),
-        "package" = change.package,
-        "package_key" = change.package_key,
-        "signature" = change.signature,
-        "manifest" = change.manifest,
-        "options" = change.options,
-        "plan_digest" = change.plan_digest,
-        "source_environment" = change.source_environment,
-        "remote_record_id" = change.remote_record_id,
-        "transfer" = change.transfer.map(|transfer| serde_json::json!(transfer)),
-    );
-    if let Some(status) = change.status {
-        // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.
-        query.push(match status.is_final() {
-            true => ", finished_at = clock_timestamp(), passphrase = null",
-            false => ", finished_at = null",
-        });
-    }
-    if change.status == Some(RecordStatus::Running) {
-        query.push(", started_at = coalesce(started_at, clock_timestamp())");
-    }
-    query.push(" where id = ").push_bind(id);
-    query.build().execute(&mut *connection).await?;
-    if let Some(warnings) = &change.warnings {
-        record_notes::replace_rest(connection, id, Notes::Warnings, warnings).await?;
-    }
-    if let Some(checklist) = &change.checklist {
-        record_notes::replace_rest(connection, id, Notes::Checklist, checklist).await?;
-    }
-    Ok(())
-}
-
 /// Lets go of the packages of some records that ended more than so many days ago; returns where they rest.
-///
-/// # Errors
-/// The database fails.
 pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!(
         r#"with old as (
@@ -363,22 +260,7 @@ pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result
 }
 
 /// Which of some keys are those of a record's package.
-///
-/// # Errors
-/// The database fails.
 pub async fn known_packages(connection: &mut PgConnection, keys: &[String]) -> Result<HashSet<String>, DbError> {
     let found = sqlx::query_scalar!(r#"select package_key as "key!" from records where package_key = any($1)"#, keys);
     Ok(found.fetch_all(connection).await?.into_iter().collect())
-}
-
-/// Notes that a record which has said nothing of what it does asks its target.
-///
-/// # Errors
-/// The database fails.
-pub async fn note_negotiating(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
-    let phase = Phase::Negotiating.as_str();
-    sqlx::query!("update records set phase = $2 where id = $1 and phase is null and status = 'running'", id, phase)
-        .execute(connection)
-        .await?;
-    Ok(())
 }

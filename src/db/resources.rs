@@ -126,9 +126,6 @@ pub struct After {
 const PAGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// A page of a domain's resources, and whether there are more.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -223,9 +220,6 @@ pub(super) fn escape_like(text: &str) -> String {
 }
 
 /// One resource of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: &str) -> Result<Option<ResourceRow>, DbError> {
     let mut query =
         QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources r {WITH_BODY} where r.domain_id = "));
@@ -263,7 +257,7 @@ pub struct Current {
 /// What stands under some IDs, locked until the transaction ends. For writers.
 ///
 /// # Errors
-/// The database fails, or [`DbError::Busy`].
+/// [`DbError::Busy`].
 pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<Current>, DbError> {
     let found = sqlx::query_as!(
         Current,
@@ -278,9 +272,6 @@ pub async fn lock(connection: &mut PgConnection, ids: &[String]) -> Result<Vec<C
 }
 
 /// What some resources of a domain have of their own, by ID; those that have nothing are left out.
-///
-/// # Errors
-/// The database fails.
 pub async fn overlays(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -298,9 +289,6 @@ pub async fn overlays(
 }
 
 /// Which of some resources still lack a secret.
-///
-/// # Errors
-/// The database fails.
 pub async fn lack_secrets(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -311,9 +299,6 @@ pub async fn lack_secrets(
 }
 
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.
-///
-/// # Errors
-/// The database fails.
 pub async fn select(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -338,9 +323,6 @@ pub async fn select(
 }
 
 /// Deletes a resource: its versions and a tombstone stay.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: &str, username: &str) -> Result<(), DbError> {
     sqlx::query!(
         "with gone as (delete from resources where domain_id = $1 and id = $2 returning id, type, revision)
@@ -376,9 +358,6 @@ pub struct Revision {
 }
 
 /// A page of a resource's versions, newest first, from below a revision.
-///
-/// # Errors
-/// The database fails.
 pub async fn revisions(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -399,9 +378,6 @@ pub async fn revisions(
 }
 
 /// Staged resources whose name is taken by another resource, or wanted twice: (ordinal, type, name).
-///
-/// # Errors
-/// The database fails.
 pub async fn staged_clash(
     connection: &mut PgConnection,
     domain_id: i32,

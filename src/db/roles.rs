@@ -14,9 +14,6 @@ pub struct Role {
 }
 
 /// A page of a domain's own roles, by name.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -34,9 +31,6 @@ pub async fn list(
 }
 
 /// What a role of a domain holds; it is not removed before the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn keep(connection: &mut PgConnection, domain_id: i32, name: &str) -> Result<Option<Vec<String>>, DbError> {
     let found = sqlx::query_scalar!(
         "select permissions from roles where domain_id = $1 and name = $2 for key share",
@@ -63,9 +57,6 @@ pub async fn insert(connection: &mut PgConnection, domain_id: i32, role: &Role) 
 }
 
 /// Removes a role, and says how many users have it: with any the caller gives up. `None`: there is no such role.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, name: &str) -> Result<Option<i64>, DbError> {
     let done = sqlx::query!("delete from roles where domain_id = $1 and name = $2", domain_id, name);
     if done.execute(&mut *connection).await?.rows_affected() == 0 {

@@ -17,9 +17,6 @@ const LOOKS: usize = 20;
 
 /// Keeps servers from starting, and tells whether all have stopped. No server reads its identity until the
 /// transaction has ended.
-///
-/// # Errors
-/// The database fails.
 pub async fn hold(connection: &mut PgConnection) -> Result<bool, DbError> {
     sqlx::query!("lock table environment in access exclusive mode").execute(&mut *connection).await?;
     for _ in 0..LOOKS {
@@ -54,9 +51,6 @@ pub struct Row {
 }
 
 /// The next versions that have something sealed.
-///
-/// # Errors
-/// The database fails.
 pub async fn versions(connection: &mut PgConnection, after: Option<&Row>) -> Result<Vec<Row>, DbError> {
     let found = sqlx::query_as!(
         Row,
@@ -74,9 +68,6 @@ pub async fn versions(connection: &mut PgConnection, after: Option<&Row>) -> Res
 }
 
 /// Writes what versions have of their own back; nothing else of them changes.
-///
-/// # Errors
-/// The database fails.
 pub async fn write_versions(connection: &mut PgConnection, rows: &[Row]) -> Result<(), DbError> {
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let domains: Vec<i32> = rows.iter().map(|row| row.domain_id).collect();
@@ -97,18 +88,12 @@ pub async fn write_versions(connection: &mut PgConnection, rows: &[Row]) -> Resu
 }
 
 /// Entries of imports that have not ended, with what came along sealed: (record, place, JSON text).
-///
-/// # Errors
-/// The database fails.
 pub async fn entries(connection: &mut PgConnection) -> Result<Vec<(Uuid, i32, String)>, DbError> {
     let found = sqlx::query!(r#"select record_id, first, entries from import_entries where entries like '%"sealed"%'"#);
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.record_id, row.first, row.entries)).collect())
 }
 
 /// Writes entries back.
-///
-/// # Errors
-/// The database fails.
 pub async fn write_entries(
     connection: &mut PgConnection,
     record_id: Uuid,
@@ -127,36 +112,24 @@ pub async fn write_entries(
 }
 
 /// The tokens of all targets, with the targets' IDs.
-///
-/// # Errors
-/// The database fails.
 pub async fn tokens(connection: &mut PgConnection) -> Result<Vec<(Uuid, String)>, DbError> {
     let found = sqlx::query!("select id, token from targets").fetch_all(connection).await?;
     Ok(found.into_iter().map(|row| (row.id, row.token)).collect())
 }
 
 /// Writes the token of a target back.
-///
-/// # Errors
-/// The database fails.
 pub async fn write_token(connection: &mut PgConnection, id: Uuid, token: &str) -> Result<(), DbError> {
     sqlx::query!("update targets set token = $2 where id = $1", id, token).execute(connection).await?;
     Ok(())
 }
 
 /// The passphrases of all records that have one, with the records' IDs.
-///
-/// # Errors
-/// The database fails.
 pub async fn passphrases(connection: &mut PgConnection) -> Result<Vec<(Uuid, String)>, DbError> {
     let found = sqlx::query!(r#"select id, passphrase as "passphrase!" from records where passphrase is not null"#);
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.passphrase)).collect())
 }
 
 /// Writes what rests of the environment itself back, and forgets all kept answers.
-///
-/// # Errors
-/// The database fails.
 pub async fn write_identity(connection: &mut PgConnection, identity: &Identity) -> Result<(), DbError> {
     sqlx::query!(
         "update environment set key_check = $1, signing_seed = $2, sealing_seed = $3",

@@ -21,9 +21,6 @@ pub struct Account {
 }
 
 /// The user of a domain's name and his own.
-///
-/// # Errors
-/// The database fails.
 pub async fn account(connection: &mut PgConnection, domain: &str, username: &str) -> Result<Option<Account>, DbError> {
     let found = sqlx::query_as!(
         Account,
@@ -36,9 +33,6 @@ pub async fn account(connection: &mut PgConnection, domain: &str, username: &str
 }
 
 /// Begins a session for seven days at most; false: the user is gone, or has another password by now.
-///
-/// # Errors
-/// The database fails.
 pub async fn insert(connection: &mut PgConnection, account: &Account, hash: &[u8]) -> Result<bool, DbError> {
     // The share lock lets a change of the password wait for this session, and end it.
     let done = sqlx::query!(
@@ -52,18 +46,12 @@ pub async fn insert(connection: &mut PgConnection, account: &Account, hash: &[u8
 }
 
 /// Ends a session.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, hash: &[u8]) -> Result<(), DbError> {
     sqlx::query!("delete from sessions where hash = $1", hash).execute(connection).await?;
     Ok(())
 }
 
 /// Ends all sessions of a user.
-///
-/// # Errors
-/// The database fails.
 pub async fn end_all(connection: &mut PgConnection, user_id: Uuid) -> Result<(), DbError> {
     sqlx::query!("delete from sessions where user_id = $1", user_id).execute(connection).await?;
     Ok(())
@@ -82,9 +70,6 @@ pub struct Allowed {
 
 /// Counts an attempt before it is known how it ends, so that many at once are no way around the count.
 /// Gives the seconds to wait where there were too many; those that are refused count no further.
-///
-/// # Errors
-/// The database fails.
 pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allowed) -> Result<Option<u64>, DbError> {
     let Allowed { attempts, seconds, from_last } = allowed;
     let counted = sqlx::query!(
@@ -107,9 +92,6 @@ pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allow
 }
 
 /// Takes back an attempt that succeeded.
-///
-/// # Errors
-/// The database fails.
 pub async fn take_back(connection: &mut PgConnection, place: &[u8]) -> Result<(), DbError> {
     sqlx::query!("update sign_in_attempts set attempts = greatest(attempts - 1, 0) where place = $1", place)
         .execute(connection)
@@ -118,18 +100,12 @@ pub async fn take_back(connection: &mut PgConnection, place: &[u8]) -> Result<()
 }
 
 /// Forgets the attempts at a place.
-///
-/// # Errors
-/// The database fails.
 pub async fn forgive(connection: &mut PgConnection, place: &[u8]) -> Result<(), DbError> {
     sqlx::query!("delete from sign_in_attempts where place = $1", place).execute(connection).await?;
     Ok(())
 }
 
 /// Forgets sessions that have ended, and attempts that count no more.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget(connection: &mut PgConnection) -> Result<(), DbError> {
     sqlx::query!(
         "delete from sessions where ends_at <= clock_timestamp() or used_at <= clock_timestamp() - $1::interval",

@@ -26,9 +26,6 @@ pub struct Target {
 }
 
 /// A page of a domain's targets, by name.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -47,9 +44,6 @@ pub async fn list(
 }
 
 /// A target of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<Target>, DbError> {
     let found = sqlx::query_as!(
         Target,
@@ -82,9 +76,6 @@ pub async fn save(connection: &mut PgConnection, domain_id: i32, target: &Target
 }
 
 /// Removes a target; false: the domain has no such target.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<bool, DbError> {
     let done = sqlx::query!("delete from targets where domain_id = $1 and id = $2", domain_id, id);
     Ok(done.execute(connection).await?.rows_affected() > 0)

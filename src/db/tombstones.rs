@@ -5,9 +5,6 @@ use sqlx::PgConnection;
 use super::DbError;
 
 /// Which of some IDs were deleted in a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_ids(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!(
         "select resource_id from tombstones where domain_id = $1 and resource_id = any($2)",
@@ -19,9 +16,6 @@ pub async fn by_ids(connection: &mut PgConnection, domain_id: i32, ids: &[String
 
 /// Notes the children that staged changes, made here, take away, and forgets those that are back. Before
 /// the merge: it compares with what the resources, or their tombstones, hold now.
-///
-/// # Errors
-/// The database fails.
 pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     sqlx::query(
         "insert into child_tombstones (domain_id, resource_id, key, child_id)
@@ -45,9 +39,6 @@ pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<
 }
 
 /// Forgets the tombstones of children that what is staged brings back.
-///
-/// # Errors
-/// The database fails.
 pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     // Mostly there are none, and children are many.
     sqlx::query(
@@ -66,9 +57,6 @@ pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(),
 }
 
 /// The deleted children of some resources of a domain: (resource, key, child).
-///
-/// # Errors
-/// The database fails.
 pub async fn children_of(
     connection: &mut PgConnection,
     domain_id: i32,

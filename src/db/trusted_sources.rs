@@ -20,9 +20,6 @@ pub struct TrustedSource {
 }
 
 /// A page of trusted sources, by name.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<TrustedSource>, DbError> {
     let found = sqlx::query_as!(
         TrustedSource,
@@ -34,9 +31,6 @@ pub async fn list(connection: &mut PgConnection, after: &str, limit: i64) -> Res
 }
 
 /// The source that has a key.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_key(connection: &mut PgConnection, public_key: &str) -> Result<Option<TrustedSource>, DbError> {
     let found = sqlx::query_as!(
         TrustedSource,
@@ -63,9 +57,6 @@ pub async fn insert(connection: &mut PgConnection, name: &str, public_key: &str)
 }
 
 /// Removes a trusted source; returns what it was.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, id: Uuid) -> Result<Option<TrustedSource>, DbError> {
     let gone = sqlx::query_as!(
         TrustedSource,

@@ -28,9 +28,6 @@ pub struct Upload {
 }
 
 /// Makes an upload of a user.
-///
-/// # Errors
-/// The database fails.
 pub async fn insert(
     connection: &mut PgConnection,
     (domain_id, user_id): (i32, Uuid),
@@ -53,9 +50,6 @@ pub async fn insert(
 }
 
 /// An upload of a user; its row is held until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn lock(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<Option<Upload>, DbError> {
     let found = sqlx::query!(
         r#"select id, size, received, metadata, record_id, expires_at, expires_at < clock_timestamp() as "expired!"
@@ -75,9 +69,6 @@ pub async fn lock(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Res
 }
 
 /// Adds a piece at the end of an upload whose row is held.
-///
-/// # Errors
-/// The database fails.
 pub async fn add_piece(
     connection: &mut PgConnection,
     upload: &Upload,
@@ -104,45 +95,30 @@ pub async fn add_piece(
 }
 
 /// Where the pieces of an upload rest, in their order.
-///
-/// # Errors
-/// The database fails.
 pub async fn pieces(connection: &mut PgConnection, id: Uuid) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!("select key from upload_pieces where upload_id = $1 order by start", id);
     Ok(found.fetch_all(connection).await?)
 }
 
 /// Notes the import that an upload became.
-///
-/// # Errors
-/// The database fails.
 pub async fn used(connection: &mut PgConnection, id: Uuid, record_id: Uuid) -> Result<(), DbError> {
     sqlx::query!("update uploads set record_id = $2 where id = $1", id, record_id).execute(connection).await?;
     Ok(())
 }
 
 /// Forgets the pieces of an upload whose bytes are gone.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget_pieces(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
     sqlx::query!("delete from upload_pieces where upload_id = $1", id).execute(connection).await?;
     Ok(())
 }
 
 /// Forgets an upload.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
     sqlx::query!("delete from uploads where id = $1", id).execute(connection).await?;
     Ok(())
 }
 
 /// Uploads whose time is over, and those that became an import and still have pieces: some at a time.
-///
-/// # Errors
-/// The database fails.
 pub async fn over(connection: &mut PgConnection) -> Result<Vec<(Uuid, bool)>, DbError> {
     let found = sqlx::query!(
         r#"select id, expires_at < clock_timestamp() as "expired!" from uploads u
@@ -154,9 +130,6 @@ pub async fn over(connection: &mut PgConnection) -> Result<Vec<(Uuid, bool)>, Db
 }
 
 /// Which of some uploads there are.
-///
-/// # Errors
-/// The database fails.
 pub async fn alive(connection: &mut PgConnection, ids: &[Uuid]) -> Result<HashSet<Uuid>, DbError> {
     let found = sqlx::query_scalar!("select id from uploads where id = any($1)", ids);
     Ok(found.fetch_all(connection).await?.into_iter().collect())

@@ -45,9 +45,6 @@ pub struct Token {
 }
 
 /// A user by domain and name.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
@@ -61,9 +58,6 @@ pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &s
 }
 
 /// A user by ID, in one domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
@@ -77,9 +71,6 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> R
 }
 
 /// A user by ID, in whatever domain: for administrators of the environment.
-///
-/// # Errors
-/// The database fails.
 pub async fn in_any_domain(connection: &mut PgConnection, id: Uuid) -> Result<Option<User>, DbError> {
     let found = sqlx::query_as!(
         User,
@@ -92,9 +83,6 @@ pub async fn in_any_domain(connection: &mut PgConnection, id: Uuid) -> Result<Op
 }
 
 /// A page of a domain's users, by name.
-///
-/// # Errors
-/// The database fails.
 pub async fn list(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -115,9 +103,6 @@ pub async fn list(
 }
 
 /// Which of some names are users of a domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn existing_names(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -154,9 +139,6 @@ pub async fn insert(
 }
 
 /// Makes the user of the configuration's token, or leaves him as he is.
-///
-/// # Errors
-/// The database fails.
 pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Result<Uuid, DbError> {
     let id = sqlx::query_scalar!(
         "insert into users (id, domain_id, username, role) values ($1, $2, 'admin', 'admin')
@@ -168,9 +150,6 @@ pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Resu
 }
 
 /// Changes a user's role or password; a new password ends his sessions. False: no such user in the domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn update(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -193,9 +172,6 @@ pub async fn update(
 }
 
 /// The administrators of the domain that manages the environment, held as they are until the transaction ends.
-///
-/// # Errors
-/// The database fails.
 pub async fn lock_root_administrators(connection: &mut PgConnection) -> Result<Vec<Uuid>, DbError> {
     let found = sqlx::query_scalar!(
         "select u.id from users u join domains d on d.id = u.domain_id
@@ -206,9 +182,6 @@ pub async fn lock_root_administrators(connection: &mut PgConnection) -> Result<V
 }
 
 /// Removes a user with his tokens, sessions and grants; false: no such user in the domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<bool, DbError> {
     let done = sqlx::query!("delete from users where domain_id = $1 and id = $2", domain_id, id);
     Ok(done.execute(connection).await?.rows_affected() > 0)
@@ -242,9 +215,6 @@ pub async fn insert_token(
 
 /// Sets the configuration's token of a user, or revokes it where none is configured any more; whether that
 /// changed anything.
-///
-/// # Errors
-/// The database fails.
 pub async fn configure_token(
     connection: &mut PgConnection,
     user_id: Uuid,
@@ -270,9 +240,6 @@ pub async fn configure_token(
 }
 
 /// A page of a user's tokens, oldest first.
-///
-/// # Errors
-/// The database fails.
 pub async fn tokens(
     connection: &mut PgConnection,
     user_id: Uuid,
@@ -291,9 +258,6 @@ pub async fn tokens(
 }
 
 /// Revokes a token; false: the user has no such token.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete_token(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, DbError> {
     let done = sqlx::query!("delete from tokens where user_id = $1 and id = $2", user_id, id);
     Ok(done.execute(connection).await?.rows_affected() > 0)

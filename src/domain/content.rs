@@ -28,19 +28,19 @@ impl Content {
     ///
     /// # Errors
     /// What is wrong with it; secrets are never quoted.
-    pub fn parse(kind: &ResourceType, mut definition: Value) -> Result<Self, Invalid> {
-        definition::check(kind, &mut definition)?;
-        let (content, invalid) = Self::of(kind, definition);
+    pub fn parse(resource_type: &ResourceType, mut definition: Value) -> Result<Self, Invalid> {
+        definition::check(resource_type, &mut definition)?;
+        let (content, invalid) = Self::of(resource_type, definition);
         invalid.map_or(Ok(content), Err)
     }
 
     /// Takes a definition apart, whether it fits its type or not: a reference or a path that cannot be one leaves it
     /// without parts. Parts are those of the body: what belongs to an environment alone refers to nothing.
-    pub fn of(kind: &ResourceType, mut definition: Value) -> (Self, Option<Invalid>) {
-        let openings = Self::openings(kind, &definition);
-        let taken = overlay::take(kind, &mut definition);
+    pub fn of(resource_type: &ResourceType, mut definition: Value) -> (Self, Option<Invalid>) {
+        let openings = Self::openings(resource_type, &definition);
+        let taken = overlay::take(resource_type, &mut definition);
         let body = json::canonical(&definition);
-        let (parts, invalid) = match definition::find(kind, &mut definition) {
+        let (parts, invalid) = match definition::find(resource_type, &mut definition) {
             Ok(parts) => (parts, None),
             Err(invalid) => (Parts::default(), Some(invalid)),
         };
@@ -48,8 +48,8 @@ impl Content {
     }
 
     /// Where a value of `[on_create]` can be set in a definition.
-    pub fn openings(kind: &ResourceType, definition: &Value) -> Vec<Location> {
-        kind.on_create.iter().flat_map(|(slot, _)| overlay::openings(slot, definition)).collect()
+    pub fn openings(resource_type: &ResourceType, definition: &Value) -> Vec<Location> {
+        resource_type.on_create.iter().flat_map(|(slot, _)| overlay::openings(slot, definition)).collect()
     }
 }
 

@@ -45,12 +45,12 @@ pub struct Parts {
 
 impl Parts {
     /// A hash that is equal where references, children and attachment paths are: such edges are left alone.
-    pub fn hash(&self, kind: &ResourceType) -> Hash {
+    pub fn hash(&self, resource_type: &ResourceType) -> Hash {
         let edges = self.references.iter().filter_map(|found| {
-            let rule = kind.rules.get(found.rule as usize)?;
+            let rule = resource_type.rules.get(found.rule as usize)?;
             Some((found.rule, rule.kind, rule.acyclic, &found.target))
         });
-        let parts = (edges.collect::<Vec<_>>(), kind.child_pairs(&self.children), &self.attachments);
+        let parts = (edges.collect::<Vec<_>>(), resource_type.child_pairs(&self.children), &self.attachments);
         Hash::of(&serde_json::to_vec(&parts).unwrap_or_default())
     }
 }
@@ -95,21 +95,23 @@ pub enum Invalid {
 ///
 /// # Errors
 /// Says what is wrong; secrets are never quoted.
-pub fn check(kind: &ResourceType, definition: &mut Value) -> Result<(), Invalid> {
+pub fn check(resource_type: &ResourceType, definition: &mut Value) -> Result<(), Invalid> {
     if !definition.is_object() {
         return Err(Invalid::NotAnObject);
     }
     json::normalise(definition)?;
-    kind.schema_error(&without_markers(kind, definition)).map_or(Ok(()), |reason| Err(Invalid::Schema(reason)))
+    resource_type
+        .schema_error(&without_markers(resource_type, definition))
+        .map_or(Ok(()), |reason| Err(Invalid::Schema(reason)))
 }
 
 /// A definition as the schema sees it: markers of secrets are left out.
-fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> Cow<'a, Value> {
-    if kind.secrets.is_empty() {
+fn without_markers<'a>(resource_type: &ResourceType, definition: &'a Value) -> Cow<'a, Value> {
+    if resource_type.secrets.is_empty() {
         return Cow::Borrowed(definition);
     }
     let mut bare = definition.clone();
-    let own = overlay::take(kind, &mut bare).into_iter().filter_map(|taken| match taken.value {
+    let own = overlay::take(resource_type, &mut bare).into_iter().filter_map(|taken| match taken.value {
         Some(value) if taken.secret && overlay::is_marker(&value) => None,
         Some(value) => Some((taken.location, Own::Value(value))),
         None => Some((taken.location, Own::Empty)),
@@ -122,10 +124,10 @@ fn without_markers<'a>(kind: &ResourceType, definition: &'a Value) -> Cow<'a, Va
 ///
 /// # Errors
 /// A reference or a path that cannot be one.
-pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Parts, Invalid> {
+pub fn find(resource_type: &ResourceType, definition: &mut Value) -> Result<Parts, Invalid> {
     let mut placed: Vec<(At, Reference)> = Vec::new();
     let mut invalid = None;
-    for (index, rule) in kind.rules.iter().enumerate() {
+    for (index, rule) in resource_type.rules.iter().enumerate() {
         visit(rule, definition, &mut |at, text| {
             match target(rule, text) {
                 Some(target) => placed.push((at.clone(), Reference { rule: index as u16, target })),
@@ -141,7 +143,7 @@ pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Parts, Invali
         placed.into_iter().map(|(_, reference)| reference).filter(|found| seen.insert(found.clone())).collect();
 
     let mut children = Vec::new();
-    for (index, child) in kind.children.iter().enumerate() {
+    for (index, child) in resource_type.children.iter().enumerate() {
         child.path.for_each_mut(definition, &mut |at, value| match value {
             Value::String(id) if id.chars().count() <= MAX_NAME_CHARS => children.push((index as u16, id.clone())),
             Value::String(_) => invalid = Some(Invalid::Child(pointer(at))),
@@ -150,7 +152,7 @@ pub fn find(kind: &ResourceType, definition: &mut Value) -> Result<Parts, Invali
     }
     dedup(&mut children);
     let mut attachments = Vec::new();
-    for path in &kind.attachments {
+    for path in &resource_type.attachments {
         path.for_each_mut(definition, &mut |at, value| match value.as_str().map(parse_attachment_path) {
             Some(Ok(path)) => attachments.push(path),
             Some(Err(refused)) if value != "" => {
@@ -185,17 +187,17 @@ fn pointer(at: &At) -> String {
 /// # Errors
 /// The rule and the key that two keys of one object would become; the object is left as it is.
 pub fn rewrite<'a>(
-    kind: &'a ResourceType,
+    resource_type: &'a ResourceType,
     definition: &mut Value,
     renamed: &dyn Fn(&Rule, &str) -> Option<String>,
     moved: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), (&'a Rule, String)> {
     let mut lost = None;
-    for rule in &kind.rules {
+    for rule in &resource_type.rules {
         let twice = visit(rule, definition, &mut |_, text| renamed(rule, text));
         lost = lost.or(twice.map(|key| (rule, key)));
     }
-    for path in &kind.attachments {
+    for path in &resource_type.attachments {
         path.for_each_mut(definition, &mut |_, value| {
             if let Some(new) =
                 value.as_str().and_then(|text| parse_attachment_path(text).ok()).and_then(|path| moved(&path))

@@ -132,8 +132,8 @@ pub fn attachment_invalid(path: &str, id: &str) -> Failure {
 }
 
 /// The ID was deleted in the target. A `restore` is proposed only where the type allows it.
-pub fn deleted_in_target(kind: &ResourceType) -> Failure {
-    let hint = if kind.restorable {
+pub fn deleted_in_target(resource_type: &ResourceType) -> Failure {
+    let hint = if resource_type.restorable {
         "Choose `restore`, import with changed IDs, or copy it in the environment that exported it and replace the references."
     } else {
         "Import with changed IDs, or copy it in the environment that exported it and replace the references."
@@ -142,7 +142,7 @@ pub fn deleted_in_target(kind: &ResourceType) -> Failure {
         "deleted_in_target",
         format!(
             "The current {} has been deleted in the target environment and cannot be imported again.",
-            in_sentence(&kind.label.en)
+            in_sentence(&resource_type.label.en)
         ),
         hint,
     )

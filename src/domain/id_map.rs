@@ -48,9 +48,9 @@ impl IdMap {
     }
 
     /// A definition with these references and paths would come out changed.
-    pub fn touches(&self, kind: &ResourceType, references: &[Reference], attachments: &[String]) -> bool {
+    pub fn touches(&self, resource_type: &ResourceType, references: &[Reference], attachments: &[String]) -> bool {
         references.iter().any(|found| {
-            kind.rules.get(found.rule as usize).is_some_and(|rule| self.moved(rule, &found.target).is_some())
+            resource_type.rules.get(found.rule as usize).is_some_and(|rule| self.moved(rule, &found.target).is_some())
         }) || attachments.iter().any(|path| self.attachments.contains_key(path))
     }
 
@@ -59,13 +59,13 @@ impl IdMap {
     /// `doubted` says.
     pub fn may_fail(
         &self,
-        kind: &ResourceType,
+        resource_type: &ResourceType,
         references: &[Reference],
         doubted: &mut dyn FnMut(u16) -> bool,
     ) -> bool {
         let mut keys = HashSet::new();
         references.iter().any(|found| {
-            let Some(rule) = kind.rules.get(found.rule as usize) else { return false };
+            let Some(rule) = resource_type.rules.get(found.rule as usize) else { return false };
             match (&rule.place, &found.target) {
                 (Place::Text(..), Target::Id(_)) => self.moved(rule, &found.target).is_some() && doubted(found.rule),
                 (Place::Text(..), target) => self.moved(rule, target).is_some(),
@@ -79,7 +79,7 @@ impl IdMap {
     ///
     /// # Errors
     /// Keys of one object that would become one.
-    pub fn rewrite(&self, kind: &ResourceType, definition: &mut Value) -> Result<(), Unwritable> {
+    pub fn rewrite(&self, resource_type: &ResourceType, definition: &mut Value) -> Result<(), Unwritable> {
         if self.is_empty() {
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl IdMap {
             self.ids.get(text).map(|id| id.as_str().to_owned())
         };
         let moved = |path: &str| self.attachments.get(path).cloned();
-        let rewritten = definition::rewrite(kind, definition, &renamed, &moved);
+        let rewritten = definition::rewrite(resource_type, definition, &renamed, &moved);
         rewritten.map_err(|(rule, id)| Unwritable::Keys { role: rule.role.clone(), id })
     }
 
@@ -100,16 +100,21 @@ impl IdMap {
     ///
     /// # Errors
     /// What it does not name, or names though it should not.
-    pub fn check(&self, kind: &ResourceType, before: &[Reference], after: &[Reference]) -> Result<(), Unwritable> {
+    pub fn check(
+        &self,
+        resource_type: &ResourceType,
+        before: &[Reference],
+        after: &[Reference],
+    ) -> Result<(), Unwritable> {
         let wanted = before.iter().map(|found| {
-            let moved = kind.rules.get(found.rule as usize).and_then(|rule| self.moved(rule, &found.target));
+            let moved = resource_type.rules.get(found.rule as usize).and_then(|rule| self.moved(rule, &found.target));
             (found.rule, moved.unwrap_or_else(|| found.target.clone()))
         });
         let wanted: HashSet<(u16, Target)> = wanted.collect();
         let there: HashSet<(u16, Target)> = after.iter().map(|found| (found.rule, found.target.clone())).collect();
         let lost = wanted.difference(&there).min().or_else(|| there.difference(&wanted).min());
         lost.map_or(Ok(()), |(rule, target)| {
-            let role = kind.rules.get(*rule as usize).map_or_else(String::new, |rule| rule.role.clone());
+            let role = resource_type.rules.get(*rule as usize).map_or_else(String::new, |rule| rule.role.clone());
             let name = match target {
                 Target::Id(id) => id.to_string(),
                 Target::Name(name) => name.clone(),

@@ -64,10 +64,10 @@ pub struct Taken {
 
 /// Takes every slot's value out of a definition, and then each object on the way to one that is left empty, or
 /// was. What is left is the body.
-pub fn take(kind: &ResourceType, definition: &mut Value) -> Vec<Taken> {
+pub fn take(resource_type: &ResourceType, definition: &mut Value) -> Vec<Taken> {
     let mut taken = Vec::new();
-    let slots = kind.secrets.iter().map(|slot| (slot, true));
-    for (slot, secret) in slots.chain(kind.environment_specific.iter().map(|slot| (slot, false))) {
+    let slots = resource_type.secrets.iter().map(|slot| (slot, true));
+    for (slot, secret) in slots.chain(resource_type.environment_specific.iter().map(|slot| (slot, false))) {
         let before = taken.len();
         take_at(definition, slot.steps(), &mut Vec::new(), &mut taken);
         taken[before..].iter_mut().for_each(|one: &mut Taken| one.secret = secret);
@@ -181,9 +181,10 @@ impl Overlay {
     }
 
     /// What of it fits the slots of a type: what another environment says of its own.
-    pub fn fitting(&self, kind: &ResourceType) -> Self {
-        let secret = |location: &Location| kind.secrets.iter().any(|slot| leads_to(slot, location));
-        let specific = |location: &Location| kind.environment_specific.iter().any(|slot| leads_to(slot, location));
+    pub fn fitting(&self, resource_type: &ResourceType) -> Self {
+        let secret = |location: &Location| resource_type.secrets.iter().any(|slot| leads_to(slot, location));
+        let specific =
+            |location: &Location| resource_type.environment_specific.iter().any(|slot| leads_to(slot, location));
         let fits = self.0.iter().filter_map(|(location, own)| {
             let own = match own {
                 Own::Value(Value::Null) if secret(location) => Own::Missing,

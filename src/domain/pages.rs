@@ -54,9 +54,6 @@ pub struct Page {
 }
 
 /// Cuts lines, in any order, into pages, lowest ID first.
-///
-/// # Errors
-/// A line cannot be written.
 pub fn cut(mut lines: Vec<PageLine>) -> Result<Vec<Page>, serde_json::Error> {
     lines.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     let (mut pages, mut ids, mut text) = (Vec::new(), Vec::new(), String::new());

@@ -70,19 +70,123 @@ pub enum RecordStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Transfer {
-    /// The upload at the target.
-    pub upload_id: Option<String>,
-    /// Nothing may be left out any more.
-    pub whole: bool,
-    /// Its plan was shown and confirmed.
-    pub confirmed: bool,
-    /// The target was told to write, or is just being told: it has the last word from then on.
-    pub told: bool,
-    /// The plan that was confirmed.
-    pub plan_digest: Option<String>,
-    /// It was executed, and is tried again: an import goes on without a word, a migration has its target try
-    /// again.
-    pub again: bool,
+    /// The upload of its package at the target.
+    pub upload: Option<String>,
+    /// What its package holds.
+    pub extent: Extent,
+    /// What the user said of the plan.
+    pub consent: Consent,
+    /// Who decides what becomes of the import at the target.
+    pub last_word: LastWord,
+    /// Which try it is.
+    pub run: Run,
+}
+
+/// How much is sent to a target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// What the target lacked when it was asked.
+    #[default]
+    Lacking,
+    /// All: nothing may be left out any more.
+    Whole,
+}
+
+/// What the user said of the plan that was shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consent {
+    /// Nothing yet.
+    #[default]
+    Open,
+    /// Go on: with this plan alone, where it names one.
+    Given {
+        /// Of that plan.
+        plan_digest: Option<String>,
+    },
+}
+
+/// Who decides what becomes of an import at a target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastWord {
+    /// It waits there for what is decided here.
+    #[default]
+    Here,
+    /// The target was told to write, or is just being told.
+    There,
+}
+
+/// Which try of a record it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Run {
+    /// Nothing of it was executed.
+    #[default]
+    First,
+    /// It was executed: an import goes on without a word, a migration has its target try again.
+    Again,
+}
+
+impl Transfer {
+    /// Another package is to be sent.
+    pub fn packed(self, extent: Extent) -> Self {
+        Self { upload: None, extent, ..self }
+    }
+
+    /// Its plan is shown.
+    pub fn shown(self) -> Self {
+        Self { consent: Consent::Open, last_word: LastWord::Here, ..self }
+    }
+
+    /// The plan that was shown is confirmed.
+    pub fn confirmed(self, plan_digest: Option<String>) -> Self {
+        Self { consent: Consent::Given { plan_digest }, ..self }
+    }
+
+    /// The target is told to write: a cancel has to ask it from then on.
+    pub fn handed_over(self) -> Self {
+        Self { last_word: LastWord::There, ..self }
+    }
+
+    /// The record is tried again. What was confirmed and never handed over is shown again.
+    pub fn tried_again(self, run: Run) -> Self {
+        let consent = if self.last_word == LastWord::There { self.consent } else { Consent::Open };
+        Self { consent, last_word: LastWord::Here, run, ..self }
+    }
+}
+
+/// How far a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Done so far.
+    pub done: u64,
+    /// To be done.
+    pub total: u64,
+    /// Of what.
+    pub unit: Unit,
+}
+
+/// What progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Resources.
+    Resources,
+    /// Bytes on their way.
+    Bytes,
+}
+
+impl Progress {
+    /// So many of some resources.
+    pub fn resources(done: u64, total: u64) -> Self {
+        Self { done, total, unit: Unit::Resources }
+    }
+
+    /// So many of some bytes.
+    pub fn bytes(done: u64, total: u64) -> Self {
+        Self { done, total, unit: Unit::Bytes }
+    }
 }
 
 /// What a running record is doing.
@@ -143,6 +247,7 @@ words!(RecordStatus {
     Cancelled = "cancelled",
     RolledBack = "rolled_back",
 });
+words!(Unit { Resources = "resources", Bytes = "bytes" });
 words!(Phase {
     Resolving = "resolving",
     Packing = "packing",
@@ -157,7 +262,13 @@ words!(Phase {
 impl RecordStatus {
     /// Nothing more happens to it by itself.
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running | Self::AwaitingConfirmation)
+        self.ended().is_some()
+    }
+
+    /// The same as a status that a record can end with.
+    pub fn ended(self) -> Option<Final> {
+        let goes_on = matches!(self, Self::Queued | Self::Running | Self::AwaitingConfirmation);
+        (!goes_on).then_some(Final(self))
     }
 
     /// A plan may be made, changed or executed.
@@ -186,14 +297,32 @@ impl RecordStatus {
             _ => Err(WrongState { status: self, attempt: "tried again" }),
         }
     }
+}
+
+/// A status that a record ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Final(RecordStatus);
+
+impl Final {
+    /// [`RecordStatus::Succeeded`].
+    pub const SUCCEEDED: Self = Self(RecordStatus::Succeeded);
+    /// [`RecordStatus::Failed`].
+    pub const FAILED: Self = Self(RecordStatus::Failed);
+    /// [`RecordStatus::Cancelled`].
+    pub const CANCELLED: Self = Self(RecordStatus::Cancelled);
 
     /// How an executed import ends: `skip`ped and mapped items have no say.
     pub fn of_import(counts: &Counts) -> Self {
         let done = counts.succeeded + counts.unchanged;
         match (done, counts.failed) {
-            (_, 0) => Self::Succeeded,
-            (0, _) => Self::Failed,
-            _ => Self::PartiallySucceeded,
+            (_, 0) => Self::SUCCEEDED,
+            (0, _) => Self::FAILED,
+            _ => Self(RecordStatus::PartiallySucceeded),
         }
+    }
+
+    /// As any status.
+    pub fn status(self) -> RecordStatus {
+        self.0
     }
 }

@@ -56,9 +56,6 @@ impl Untrusted {
 }
 
 /// Decides on the signer of a package, whose signature fits its key already.
-///
-/// # Errors
-/// Why it is refused.
 pub fn decide(origin: &Origin, known: Known<'_>) -> Result<Signature, Untrusted> {
     let (own_id, own_key) = known.own;
     let expected = if origin.id == own_id { Some(own_key) } else { known.pinned };

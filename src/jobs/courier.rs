@@ -42,7 +42,7 @@ impl Courier {
     /// what the target said for good, or that the deadline is over.
     ///
     /// # Errors
-    /// The job was taken over, or the database fails.
+    /// The job was taken over.
     pub(super) async fn tried<T, F: Future<Output = Result<T, RemoteError>>>(
         &self,
         call: impl FnMut() -> F,

@@ -6,8 +6,8 @@ use std::io::{Read, Seek, SeekFrom};
 use bytes::Bytes;
 
 use crate::db::DbError;
-use crate::db::records::{Change, Record};
-use crate::domain::record::Transfer;
+use crate::db::records::{Note, Record};
+use crate::domain::record::{Extent, Phase, Progress, Transfer};
 use crate::remote::{PIECE, RemoteError};
 use crate::wire;
 use crate::wire::record::PackageInfo;
@@ -20,7 +20,7 @@ const MOST_STUCK: u32 = 3;
 
 /// The package travels in one request: it has no more bytes than a piece, and no upload of it was begun.
 pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
-    Ok(package(record)?.size <= PIECE as u64 && record.transfer()?.upload_id.is_none())
+    Ok(package(record)?.size <= PIECE as u64 && record.transfer.upload.is_none())
 }
 
 fn package(record: &Record) -> Result<PackageInfo, JobError> {
@@ -32,7 +32,10 @@ fn package(record: &Record) -> Result<PackageInfo, JobError> {
 /// Makes the import of the record's package at the target: one, however often this is tried.
 pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
     // Where the first one could not be read without what it left out, there are two.
-    let key = if record.transfer()?.whole { format!("{}/whole", record.id) } else { record.id.to_string() };
+    let key = match record.transfer.extent {
+        Extent::Lacking => record.id.to_string(),
+        Extent::Whole => format!("{}/whole", record.id),
+    };
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
         return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
@@ -44,16 +47,16 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
 /// Has all of the record's package at the target; returns the upload there.
 pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
     let package = package(record)?;
-    let mut transfer = record.transfer()?;
+    let mut transfer = record.transfer.clone();
     // An upload that expired at the target is begun anew.
     for attempt in 0..3 {
-        let id = match &transfer.upload_id {
+        let id = match &transfer.upload {
             Some(id) => id.clone(),
             None => begin(courier, &mut transfer, &package, attempt).await?,
         };
         match pieces(courier, record, &id, package.size).await? {
             Ok(()) => return Ok(id),
-            Err(error) if error.is("not_found") || error.is("gone") => transfer.upload_id = None,
+            Err(error) if error.is("not_found") || error.is("gone") => transfer.upload = None,
             Err(error) => return Err(error.into()),
         }
     }
@@ -68,8 +71,8 @@ async fn begin(
 ) -> Result<String, JobError> {
     let key = format!("{}/{attempt}/{}", courier.context.record_id(), package.sha256);
     let id = courier.tried(|| courier.remote.begin_upload(package.size, &key)).await??;
-    transfer.upload_id = Some(id.clone());
-    courier.context.note(Change { transfer: Some(transfer.clone()), ..Change::default() }).await?;
+    transfer.upload = Some(id.clone());
+    courier.context.note(Note::Transfer(transfer.clone())).await?;
     Ok(id)
 }
 
@@ -80,11 +83,11 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Err(error) => return Ok(Err(error)),
     };
     let mut stuck = 0;
-    let mut told = 0;
+    let mut reported = 0;
     while there < size {
-        if there > told {
-            told = there;
-            courier.context.note(Change { progress: Some((there, size, "bytes")), ..Change::default() }).await?;
+        if there > reported {
+            reported = there;
+            courier.context.note(Note::Progress(Phase::Uploading, Progress::bytes(there, size))).await?;
         }
         let piece = read(courier, record, there).await?;
         if piece.is_empty() {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::db::attachments::Cause;
 use crate::db::definitions;
 use crate::db::merge::{self, Writer};
-use crate::db::records::{Change, Record};
+use crate::db::records::{Executed, Queued, Record, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::import_plan::Entry;
+use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
-use crate::domain::record::{JobKind, Phase, RecordStatus, Transfer};
+use crate::domain::record::{Final, JobKind, Run, Transfer};
 use crate::domain::resource::Hash;
 use crate::planning::{self, Planning};
 use crate::trust;
@@ -78,7 +78,7 @@ impl Attempt<'_> {
             return Ok(Attempted::Done);
         }
         let blocked = planning.plan.items.iter().any(|item| item.method == Method::Blocked);
-        if planning.plan.error.is_some() || (planning.options.abort_on_failure && blocked) {
+        if planning.plan.error.is_some() || (planning.options.on_failure == OnFailure::Abort && blocked) {
             let mut transaction = connection.begin().await?;
             self.finish(&mut transaction, &planning, false, Outcome::default()).await?;
             transaction.commit().await?;
@@ -135,9 +135,8 @@ impl Attempt<'_> {
     /// Has the package parsed once more; the import goes on by itself then.
     async fn parse_again(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
         let mut transaction = connection.begin().await?;
-        let transfer = Transfer { again: true, ..self.record.transfer()? };
-        let change = Change { status: Some(RecordStatus::Queued), transfer: Some(transfer), ..Change::default() };
-        db::records::update(&mut transaction, self.record.id, change).await?;
+        let transfer = Transfer { run: Run::Again, ..self.record.transfer.clone() };
+        db::records::queue(&mut transaction, self.record.id, Queued::ParseAgain(transfer)).await?;
         db::jobs::end(&mut transaction, &self.context.job).await?;
         db::jobs::queue(&mut transaction, JobKind::Parse, self.record.id, self.record.domain_id).await?;
         transaction.commit().await?;
@@ -171,7 +170,7 @@ impl Attempt<'_> {
     fn brought(&self, planning: &Planning) -> HashMap<&str, Hash> {
         let (plan, facts) = (&planning.plan, &planning.facts);
         let mut brought = HashMap::new();
-        if planning.options.change_ids {
+        if planning.options.ids == IdMode::Change {
             return brought;
         }
         for (entry, planned) in self.entries.iter().zip(&plan.items) {
@@ -201,11 +200,9 @@ impl Attempt<'_> {
 
     /// Has the record wait for the contents that it lacks.
     async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
-        let (change, items) = planning.preview(self.entries)?;
-        let change =
-            Change { status: Some(RecordStatus::AwaitingConfirmation), phase: Some(Phase::Planning), ..change };
+        let (plan, items) = planning.preview(self.entries)?;
         db::record_items::replace(connection, self.record.id, &items).await?;
-        db::records::update(connection, self.record.id, change).await?;
+        db::records::rest(connection, self.record.id, Rest::Planned(plan)).await?;
         Ok(db::jobs::end(connection, &self.context.job).await?)
     }
 
@@ -219,18 +216,13 @@ impl Attempt<'_> {
     ) -> Result<(), JobError> {
         let items = planning.executed(self.entries, applied);
         let counts = planning::items::counts(&items);
-        let status = if applied { RecordStatus::of_import(&counts) } else { RecordStatus::Failed };
-        let total = items.len() as u64;
-        let change = Change {
-            status: Some(status),
-            phase: Some(Phase::Finishing),
-            progress: Some((total, total, "resources")),
-            counts: Some(counts),
-            error: Some(error(planning, applied, &items).map(|error| serde_json::json!(error))),
-            warnings: Some(planning.plan.warnings.clone()),
-            checklist: Some(outcome.checklist),
-            transfer: Some(Transfer::default()),
-            ..Change::default()
+        let executed = Executed {
+            status: if applied { Final::of_import(&counts) } else { Final::FAILED },
+            counts,
+            resources: items.len() as u64,
+            error: error(planning, applied, &items).map(|error| serde_json::json!(error)),
+            warnings: planning.plan.warnings.clone(),
+            checklist: outcome.checklist,
         };
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
@@ -240,7 +232,7 @@ impl Attempt<'_> {
             definitions::use_runs(connection, self.record.id, &unused).await?;
         }
         db::record_items::replace(connection, self.record.id, &planning::items::chunks(&items)?).await?;
-        db::records::update(connection, self.record.id, change).await?;
+        db::records::rest(connection, self.record.id, Rest::Executed(executed)).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
     }

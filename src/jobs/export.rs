@@ -10,10 +10,10 @@ use uuid::Uuid;
 use crate::db;
 use crate::db::closure::{Node, Resolved};
 use crate::db::exports::Named;
-use crate::db::records::{Change, Record};
+use crate::db::records::{Note, Packed, Record, Rest};
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
-use crate::domain::record::{Phase, RecordStatus};
+use crate::domain::record::{Extent, Phase, Progress};
 use crate::domain::resource::ResourceId;
 use crate::planning;
 use crate::store::package_key;
@@ -41,6 +41,8 @@ pub(super) struct ExportOptions {
     pub(super) by_selection: bool,
 }
 
+/// From so many resources on, a migration says that it packs them.
+const TOLD: u64 = 1_000;
 /// So many IDs are named in a message.
 const MAX_NAMED: usize = 10;
 
@@ -50,15 +52,10 @@ const MAX_NAMED: usize = 10;
 /// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
-    let exported = make(&context, &record, None, false).await?;
+    let exported = make(&context, &record, None).await?;
     let items: Vec<Item> = exported.resolved.nodes().iter().map(|node| item(node, Status::Succeeded)).collect();
-    let change = Change {
-        status: Some(RecordStatus::Succeeded),
-        phase: Some(Phase::Finishing),
-        counts: Some(planning::items::counts(&items)),
-        ..exported.change
-    };
-    context.end(Some(&items), change).await?;
+    let rest = Rest::Exported(exported.packed, planning::items::counts(&items));
+    context.end(Some(&items), rest).await?;
     match &record.package_key {
         Some(replaced) => Ok(context.app.store.delete(replaced).await?),
         None => Ok(()),
@@ -72,8 +69,7 @@ pub(super) struct Exported {
     pub(super) named: Arc<Vec<Named>>,
     /// Who stands in pages that the target has: they come last there, lowest ID first.
     paged: HashSet<ResourceId>,
-    /// Package, warnings, progress.
-    pub(super) change: Change,
+    pub(super) packed: Packed,
 }
 
 impl Exported {
@@ -87,18 +83,17 @@ impl Exported {
 }
 
 /// Resolves, packs and stores one state of the catalogue; for a target, without what that has already unless all is
-/// wanted (`whole`). The state is seen while it is resolved: what is packed then are bodies and bytes that do not
+/// wanted. The state is seen while it is resolved: what is packed then are bodies and bytes that do not
 /// change, so that nothing is held while a target is asked.
 pub(super) async fn make(
     context: &Context,
     record: &Record,
-    target: Option<&Courier>,
-    whole: bool,
+    target: Option<(&Courier, Extent)>,
 ) -> Result<Exported, JobError> {
     let options: ExportOptions =
         serde_json::from_value(record.options.clone()).map_err(|_| JobError::Corrupt("records.options"))?;
     let there = match target {
-        Some(target) => Some(target.tried(|| target.remote.environment()).await??),
+        Some((target, _)) => Some(target.tried(|| target.remote.environment()).await??),
         None => None,
     };
     let recipient = match &there {
@@ -118,16 +113,17 @@ pub(super) async fn make(
     warnings.extend(told(&resolved, &prepared));
     let named = prepared.named.clone();
     let leave_out = match (target, there) {
-        (Some(target), Some(there)) if !whole => negotiate::ask(target, record, &prepared, there.id).await?,
+        (Some((target, Extent::Lacking)), Some(there)) => negotiate::ask(target, record, &prepared, there.id).await?,
         _ => None,
     };
     let total = leave_out.as_ref().map_or(resolved.nodes().len(), |out| out.lacking.len()) as u64;
-    let progress = Some((0, total, "resources"));
-    context.note(Change { phase: Some(Phase::Packing), progress, ..Change::default() }).await?;
+    if target.is_none() || total >= TOLD {
+        context.note(Note::Progress(Phase::Packing, Progress::resources(0, total))).await?;
+    }
     let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
     let packed = pack::write(context, record, (roots, options.export_upstream), prepared, leave_out).await?;
-    let change = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
-    Ok(Exported { resolved, named, paged, change })
+    let packed = keep(context, record, packed, resolved.nodes().len() as u64, warnings).await?;
+    Ok(Exported { resolved, named, paged, packed })
 }
 
 /// What an export takes along, as the catalogue stood at one moment.
@@ -174,7 +170,7 @@ async fn keep(
     packed: NamedTempFile,
     total: u64,
     warnings: Vec<Warning>,
-) -> Result<Change, JobError> {
+) -> Result<Packed, JobError> {
     // Another at every run: a late one never writes over the one that counts.
     let key = package_key(Uuid::now_v7());
     let path = packed.path().to_owned();
@@ -182,13 +178,7 @@ async fn keep(
     context.app.store.put_file(&key, packed.path()).await?;
     let package =
         PackageInfo { size, sha256: sha256.hex(), file_name: format!("{}.zip", record.name), resources: total };
-    Ok(Change {
-        progress: Some((total, total, "resources")),
-        package: Some(serde_json::json!(package)),
-        package_key: Some(key),
-        warnings: Some(warnings),
-        ..Change::default()
-    })
+    Ok(Packed { package: serde_json::json!(package), key, size, resources: total, warnings })
 }
 
 /// Selected resources that were deleted since: an error where the user named them.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
-use crate::db::records::{Change, Record};
+use crate::db::records::{Executed, Note, Record, Rest, Shown};
 use crate::domain::failure::Warning;
-use crate::domain::outcome::{Counts, Status};
-use crate::domain::record::{Phase, RecordStatus, Transfer};
+use crate::domain::outcome::Status;
+use crate::domain::record::{Consent, Extent, Final, Phase, Progress, RecordStatus, Run, Transfer, Unit};
 use crate::planning;
 use crate::remote::RemoteError;
 use crate::wire;
@@ -40,14 +40,11 @@ impl MigrationOptions {
 const SENDINGS: usize = 3;
 
 /// Does an online migration, from where an earlier run left it.
-///
-/// # Errors
-/// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let mut record = context.record().await?;
     let courier = Courier::of(&context, &record).await?;
     if record.package_key.is_none() {
-        pack(&courier, &record, record.transfer()?).await?;
+        pack(&courier, &record, record.transfer.extent).await?;
         record = context.record().await?;
     }
     let mut there = match record.remote_record_id {
@@ -61,8 +58,8 @@ pub async fn run(context: Context) -> Result<(), JobError> {
             there
         }
     };
-    if record.transfer()?.again {
-        again(&courier, there, record.transfer()?).await?;
+    if record.transfer.run == Run::Again {
+        again(&courier, there, record.transfer).await?;
         record = context.record().await?;
     }
     let mut sendings = 0;
@@ -113,22 +110,16 @@ fn lacks(error: Option<&RecordError>) -> bool {
 
 /// Exports as an export would, without what the target has unless all is wanted, and keeps package and items in
 /// this record.
-async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<(), JobError> {
-    let exported = export::make(&courier.context, record, Some(courier), transfer.whole).await?;
+async fn pack(courier: &Courier, record: &Record, extent: Extent) -> Result<(), JobError> {
+    let exported = export::make(&courier.context, record, Some((courier, extent))).await?;
     let prefix = planning::options(&MigrationOptions::of(record)?.plan).ok().and_then(|plan| plan.directory_prefix);
     let item = |node| Item {
         arrives: Some(mirrored::arrives(node, &exported.named, prefix.as_deref())),
         ..export::item(node, Status::Pending)
     };
     let items: Vec<Item> = exported.nodes().map(item).collect();
-    let size = exported.change.package.as_ref().and_then(|package| package["size"].as_u64()).unwrap_or_default();
-    let change = Change {
-        phase: Some(Phase::Uploading),
-        progress: Some((0, size, "bytes")),
-        transfer: Some(Transfer { upload_id: None, ..transfer }),
-        ..exported.change
-    };
-    courier.context.keep(Some(&items), change).await?;
+    let sending = Note::Sending(exported.packed, record.transfer.clone().packed(extent));
+    courier.context.keep(Some(&items), sending).await?;
     match &record.package_key {
         Some(replaced) => Ok(courier.context.app.store.delete(replaced).await?),
         None => Ok(()),
@@ -139,12 +130,12 @@ async fn pack(courier: &Courier, record: &Record, transfer: Transfer) -> Result<
 async fn send(courier: &Courier, record: &Record) -> Result<Uuid, JobError> {
     let context = &courier.context;
     let there = deliver::import(courier, record).await?;
-    let noted = context.note(Change { remote_record_id: Some(there.id), ..Change::default() }).await;
+    let noted = context.note(Note::Import(there.id)).await;
     if matches!(noted, Err(JobError::Fenced)) {
         // Cancelled meanwhile, or taken over by one who gets the same answer: where it was cancelled nobody
         // else knows of the import.
         let record = context.record().await?;
-        if record.status()? == RecordStatus::Cancelled {
+        if record.status == RecordStatus::Cancelled {
             let _ = courier.remote.cancel(there.id).await;
         }
     }
@@ -153,23 +144,14 @@ async fn send(courier: &Courier, record: &Record) -> Result<Uuid, JobError> {
 
 /// Packs all contents and makes another import of them.
 async fn send_anew(courier: &Courier) -> Result<Uuid, JobError> {
-    let record = courier.context.record().await?;
-    let transfer = record.transfer()?;
-    if !transfer.whole {
-        pack(courier, &record, Transfer { whole: true, ..transfer }).await?;
-    }
+    pack_whole(courier).await?;
     send(courier, &courier.context.record().await?).await
 }
 
 /// Packs and sends all contents to an import that lacks some.
 async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
-    let context = &courier.context;
-    let record = context.record().await?;
-    let transfer = record.transfer()?;
-    if !transfer.whole {
-        pack(courier, &record, Transfer { whole: true, ..transfer }).await?;
-    }
-    let upload = deliver::upload(courier, &context.record().await?).await?;
+    pack_whole(courier).await?;
+    let upload = deliver::upload(courier, &courier.context.record().await?).await?;
     match courier.tried(|| courier.remote.replace_package(there, &upload)).await? {
         Ok(_) => Ok(()),
         // An earlier try arrived after all.
@@ -178,19 +160,27 @@ async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     }
 }
 
+/// Packs all contents, unless that was done already.
+async fn pack_whole(courier: &Courier) -> Result<(), JobError> {
+    let record = courier.context.record().await?;
+    match record.transfer.extent {
+        Extent::Lacking => pack(courier, &record, Extent::Whole).await,
+        Extent::Whole => Ok(()),
+    }
+}
+
 /// Has the target try again what failed there, when this record is tried again.
 async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<(), JobError> {
     // It goes on by itself then: a cancel has to ask it.
-    let told = Transfer { told: true, ..transfer };
-    courier.context.note(Change { transfer: Some(told.clone()), ..Change::default() }).await?;
+    let transfer = transfer.handed_over();
+    courier.context.note(Note::Transfer(transfer.clone())).await?;
     match courier.tried(|| courier.remote.retry(there)).await? {
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
         Err(error) => return Err(error.into()),
     }
-    let transfer = Transfer { again: false, ..told };
-    courier.context.note(Change { transfer: Some(transfer), ..Change::default() }).await
+    courier.context.note(Note::Transfer(Transfer { run: Run::First, ..transfer })).await
 }
 
 /// How long the target is asked to hold its answer back while the record there goes on: each time it is told
@@ -202,20 +192,19 @@ async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, 
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
-        let mut told = None;
+        let mut reported = None;
         loop {
             let asked = Instant::now();
-            let found = courier.tried(|| courier.remote.record_settled(there, HOLD)).await??;
+            let found = courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??;
             if found.status != "queued" && found.status != "running" {
                 return Ok(found);
             }
-            let unit = if found.progress.unit == "bytes" { "bytes" } else { "resources" };
-            let progress = (found.progress.done, found.progress.total, unit);
+            let unit = Unit::parse(&found.progress.unit).unwrap_or(Unit::Resources);
+            let progress = Progress { done: found.progress.done, total: found.progress.total, unit };
             let phase = found.phase.as_deref().and_then(Phase::parse).unwrap_or(Phase::Planning);
-            if told != Some((phase, progress)) {
-                told = Some((phase, progress));
-                let change = Change { phase: Some(phase), progress: Some(progress), ..Change::default() };
-                context.note(change).await?;
+            if reported != Some((phase, progress)) {
+                reported = Some((phase, progress));
+                context.note(Note::Progress(phase, progress)).await?;
             }
             // One that holds nothing back is asked ever less often.
             if asked.elapsed() < HOLD / 2 {
@@ -229,16 +218,15 @@ async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, 
 
 /// Executes the import there, or shows its plan here where that was asked for and is not confirmed yet.
 async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> Result<Next, JobError> {
-    let context = &courier.context;
-    let (options, transfer) = (MigrationOptions::of(record)?, record.transfer()?);
-    if options.confirm && !transfer.confirmed {
-        return show(courier, there, &options.plan, None).await;
-    }
+    let options = MigrationOptions::of(record)?;
+    let plan_digest = match &record.transfer.consent {
+        Consent::Given { plan_digest } => plan_digest.clone(),
+        Consent::Open if options.confirm => return show(courier, there, &options.plan, None).await,
+        Consent::Open => None,
+    };
     // From here on the target may write: a cancel has to ask it.
-    let told = Transfer { told: true, ..transfer.clone() };
-    let applying = Change { phase: Some(Phase::Applying), transfer: Some(told), ..Change::default() };
-    context.note(applying).await?;
-    let plan = PlanRequest { plan_digest: transfer.plan_digest, ..options.plan };
+    courier.context.note(Note::HandingOver(record.transfer.clone().handed_over())).await?;
+    let plan = PlanRequest { plan_digest, ..options.plan };
     match courier.tried(|| courier.remote.execute(there, &plan)).await? {
         Ok(_) => Ok(Next::Follow),
         // An earlier try arrived after all.
@@ -280,18 +268,14 @@ async fn show(
     }
     let record = context.record().await?;
     let items = mirrored::items(courier, &record, &planned, Status::Pending).await?;
-    let total = items.len() as u64;
-    let change = Change {
-        status: Some(RecordStatus::AwaitingConfirmation),
-        phase: Some(Phase::Planning),
-        progress: Some((total, total, "resources")),
-        counts: Some(planned.counts),
-        error: Some(because.as_ref().or(planned.error.as_ref()).map(|error| serde_json::json!(error))),
-        plan_digest: planned.plan_digest.clone(),
-        transfer: Some(Transfer { confirmed: false, told: false, plan_digest: None, ..record.transfer()? }),
-        ..Change::default()
+    let shown = Shown {
+        counts: planned.counts,
+        resources: items.len() as u64,
+        error: because.as_ref().or(planned.error.as_ref()).map(|error| serde_json::json!(error)),
+        plan_digest: planned.plan_digest,
+        transfer: record.transfer.shown(),
     };
-    context.end(unless_none(&items), change).await?;
+    context.end(unless_none(&items), Rest::Shown(shown)).await?;
     Ok(Next::Shown)
 }
 
@@ -307,20 +291,15 @@ async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record
     };
     let known: HashSet<Warning> = warnings.iter().cloned().collect();
     warnings.extend(theirs.into_iter().filter(|warning| !known.contains(warning)));
-    let status = RecordStatus::parse(&ended.status).filter(|status| status.is_final()).unwrap_or(RecordStatus::Failed);
-    let total = items.len() as u64;
-    let counts: Counts = if items.is_empty() { ended.counts } else { planning::items::counts(&items) };
-    let change = Change {
-        status: Some(status),
-        phase: Some(Phase::Finishing),
-        progress: Some((total, total, "resources")),
-        counts: Some(counts),
-        error: Some(ended.error.as_ref().map(|error| serde_json::json!(error))),
-        warnings: Some(warnings),
-        checklist: Some(checklist),
-        ..Change::default()
+    let executed = Executed {
+        status: RecordStatus::parse(&ended.status).and_then(RecordStatus::ended).unwrap_or(Final::FAILED),
+        counts: if items.is_empty() { ended.counts } else { planning::items::counts(&items) },
+        resources: items.len() as u64,
+        error: ended.error.as_ref().map(|error| serde_json::json!(error)),
+        warnings,
+        checklist,
     };
-    context.end(unless_none(&items), change).await
+    context.end(unless_none(&items), Rest::Executed(executed)).await
 }
 
 /// Where the target has none, as its import failed before it had any, those that were sent stay.

@@ -34,22 +34,22 @@ pub(super) async fn items(
     drop(connection);
     let prefix = planning::options(&MigrationOptions::of(record)?.plan).ok().and_then(|plan| plan.directory_prefix);
     let word = if status == Status::Pending { "pending" } else { "unchanged" };
-    let told = told(courier, there.id, Some(word), own.len()).await?;
-    let unchanged = told.iter().filter(|item| item.method == Some(Method::Unchanged)).count();
+    let fetched = fetch(courier, there.id, Some(word), own.len()).await?;
+    let unchanged = fetched.iter().filter(|item| item.method == Some(Method::Unchanged)).count();
     // An import that has no items leaves none out.
-    if own.len() - told.len() == (there.counts.unchanged as usize).saturating_sub(unchanged)
-        && let Some(items) = fill(&own, told, |own| as_sent(own, status, prefix.as_deref()))
+    if own.len() - fetched.len() == (there.counts.unchanged as usize).saturating_sub(unchanged)
+        && let Some(items) = fill(&own, fetched, |own| as_sent(own, status, prefix.as_deref()))
     {
         return Ok(items);
     }
-    let told = self::told(courier, there.id, None, own.len()).await?;
+    let fetched = fetch(courier, there.id, None, own.len()).await?;
     let mut arrives =
         own.into_iter().map(|item| (item.resource_id, item.arrives)).collect::<std::collections::HashMap<_, _>>();
-    Ok(told.into_iter().map(|item| Item { arrives: arrives.remove(&item.resource_id).flatten(), ..item }).collect())
+    Ok(fetched.into_iter().map(|item| Item { arrives: arrives.remove(&item.resource_id).flatten(), ..item }).collect())
 }
 
 /// The items that the target tells, at most so many.
-async fn told(courier: &Courier, there: Uuid, but: Option<&str>, most: usize) -> Result<Vec<Item>, JobError> {
+async fn fetch(courier: &Courier, there: Uuid, but: Option<&str>, most: usize) -> Result<Vec<Item>, JobError> {
     let mut items: Vec<Item> = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -69,15 +69,15 @@ async fn told(courier: &Courier, there: Uuid, but: Option<&str>, most: usize) ->
     }
 }
 
-/// Own items in their order, each as it was told, or else made; none where something else was told.
-fn fill(own: &[Item], told: Vec<Item>, made: impl Fn(&Item) -> Item) -> Option<Vec<Item>> {
-    let mut told = told.into_iter().peekable();
-    let items = own.iter().map(|own| match told.next_if(|item| item.resource_id == own.resource_id) {
+/// Own items in their order, each as it was fetched, or else made; none where something else was fetched.
+fn fill(own: &[Item], fetched: Vec<Item>, made: impl Fn(&Item) -> Item) -> Option<Vec<Item>> {
+    let mut fetched = fetched.into_iter().peekable();
+    let items = own.iter().map(|own| match fetched.next_if(|item| item.resource_id == own.resource_id) {
         Some(item) => Item { arrives: own.arrives.clone(), ..item },
         None => made(own),
     });
     let items = items.collect();
-    told.next().is_none().then_some(items)
+    fetched.next().is_none().then_some(items)
 }
 
 /// What the target says of a resource that it has as it was sent.

@@ -28,9 +28,9 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::jobs::Job;
-use crate::db::records::{Change, Record};
+use crate::db::records::{Note, Record, Rest};
 use crate::db::{self, Acquire, DbError, PoolConnection, Postgres, Transaction};
-use crate::domain::record::{JobKind, Phase, RecordStatus};
+use crate::domain::record::{JobKind, Phase};
 use crate::package::PackageError;
 use crate::planning::carried::CarriedError;
 use crate::planning::{self, PlanningError};
@@ -229,49 +229,46 @@ impl Context {
     }
 
     /// Writes to the record while the job goes on.
-    pub(crate) async fn note(&self, change: Change) -> Result<(), JobError> {
-        self.keep(None, change).await
+    pub(crate) async fn note(&self, note: Note) -> Result<(), JobError> {
+        self.keep(None, note).await
     }
 
     /// The same with other items, if there are any.
-    pub(crate) async fn keep(&self, items: Option<&[Item]>, change: Change) -> Result<(), JobError> {
-        let mut transaction = self.write(items, change).await?;
+    pub(crate) async fn keep(&self, items: Option<&[Item]>, note: Note) -> Result<(), JobError> {
+        let mut transaction = self.write(items).await?;
+        db::records::note(&mut transaction, self.job.record_id, note).await?;
         db::jobs::fence(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// The same, and the job has ended.
-    pub(crate) async fn end(&self, items: Option<&[Item]>, change: Change) -> Result<(), JobError> {
-        let mut transaction = self.write(items, change).await?;
+    /// The record comes to rest, with other items if there are any, and the job has ended.
+    pub(crate) async fn end(&self, items: Option<&[Item]>, rest: Rest) -> Result<(), JobError> {
+        let mut transaction = self.write(items).await?;
+        db::records::rest(&mut transaction, self.job.record_id, rest).await?;
         db::jobs::end(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }
 
-    async fn write(&self, items: Option<&[Item]>, change: Change) -> Result<Transaction<'static, Postgres>, JobError> {
+    async fn write(&self, items: Option<&[Item]>) -> Result<Transaction<'static, Postgres>, JobError> {
         let mut transaction = self.app.pool.begin().await?;
         if let Some(items) = items {
             db::record_items::replace(&mut transaction, self.job.record_id, &planning::items::chunks(items)?).await?;
         }
-        db::records::update(&mut transaction, self.job.record_id, change).await?;
         Ok(transaction)
     }
 
     /// Says what the record is doing.
     pub(crate) async fn phase(&self, phase: Phase) -> Result<(), JobError> {
-        self.note(Change { phase: Some(phase), ..Change::default() }).await
+        self.note(Note::Doing(phase)).await
     }
 
     /// Ends the record as failed, and the job with it.
     pub(crate) async fn fail(&self, error: RecordError) -> Result<(), JobError> {
         let mut connection = self.app.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
-        let change = Change {
-            status: Some(RecordStatus::Failed),
-            error: Some(Some(serde_json::json!(error))),
-            counts: Some(planning::items::settle_items(&mut transaction, self.job.record_id).await?),
-            ..Change::default()
-        };
-        db::records::update(&mut transaction, self.job.record_id, change).await?;
+        let counts = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
+        let failed = Rest::Failed(serde_json::json!(error), counts);
+        db::records::rest(&mut transaction, self.job.record_id, failed).await?;
         db::import_entries::delete(&mut transaction, self.job.record_id).await?;
         db::jobs::end(&mut transaction, &self.job).await?;
         transaction.commit().await?;

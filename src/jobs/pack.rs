@@ -15,10 +15,11 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::db::closure::{Node, Resolved};
 use crate::db::exports::Named;
-use crate::db::records::{Change, Record};
+use crate::db::records::{Note, Record};
 use crate::db::{self, PgConnection};
 use crate::domain::manifest::{FORMAT, Manifest, Origin, PRODUCT, Thin};
 use crate::domain::pages::PageLine;
+use crate::domain::record::{Phase, Progress};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};
@@ -200,8 +201,7 @@ async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zi
         drop(bodies);
         done += nodes.len() as u64;
         if told.elapsed() >= TELL {
-            let progress = Some((done, total, "resources"));
-            context.note(Change { progress, ..Change::default() }).await?;
+            context.note(Note::Progress(Phase::Packing, Progress::resources(done, total))).await?;
             told = Instant::now();
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
-use crate::db::records::{Change, Record};
+use crate::db::records::{Next, Note, Parsed as ParsedRecord, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::content::{self, Content};
 use crate::domain::definition::{self, Parts};
@@ -19,7 +19,7 @@ use crate::domain::json;
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::overlay::Overlay;
 use crate::domain::pages::{PAGED, Page};
-use crate::domain::record::{JobKind, Phase, RecordStatus};
+use crate::domain::record::{JobKind, Phase, Progress, Run};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
 use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
@@ -73,30 +73,29 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let signature = pin(app, &mut transaction, record, &manifest).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
     let planning = Planning::make(app, &mut transaction, record, &manifest, &options, &entries, None).await?;
-    let (change, items) = planning.preview(&entries)?;
-    let total = entries.len() as u64;
+    let (plan, items) = planning.preview(&entries)?;
     // One that was executed and is tried again goes on by itself.
-    let executed = record.transfer()?.again && planning.plan.lacking.is_empty();
-    let status = if executed { RecordStatus::Queued } else { RecordStatus::AwaitingConfirmation };
-    let change = Change {
-        status: Some(status),
-        progress: Some((total, total, "resources")),
-        manifest: Some(serde_json::json!(manifest)),
-        signature: Some(serde_json::json!(signature)),
-        options: Some(serde_json::json!(options)),
-        ..change
+    let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
+    let next = if executed { Next::Execute } else { Next::Confirm };
+    let parsed = ParsedRecord {
+        manifest: serde_json::json!(manifest),
+        signature: serde_json::json!(signature),
+        options: serde_json::json!(options),
+        resources: entries.len() as u64,
+        plan,
+        next,
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     db::record_items::replace(&mut transaction, record.id, &items).await?;
-    db::records::update(&mut transaction, record.id, change).await?;
+    db::records::parsed(&mut transaction, record.id, parsed).await?;
     definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
     if !pages.is_empty() {
         let source = &manifest.environment.id;
         db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
     }
     db::jobs::end(&mut transaction, &context.job).await?;
-    if executed {
+    if next == Next::Execute {
         db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
     }
     transaction.commit().await?;
@@ -234,9 +233,8 @@ async fn read(
         }
         if found.len() >= told + TELL && found.len() < count {
             told = found.len();
-            context
-                .note(Change { progress: Some((told as u64, count as u64, "resources")), ..Change::default() })
-                .await?;
+            let progress = Progress::resources(told as u64, count as u64);
+            context.note(Note::Progress(Phase::Parsing, progress)).await?;
         }
     }
     drop(decoded);

@@ -24,9 +24,6 @@ use crate::domain::resource_type::ResourceType;
 const PORTION: i64 = 1_000;
 
 /// Derives anew what changed type files make different.
-///
-/// # Errors
-/// The database fails.
 pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     let mut connection = db::dedicated(&app.pool).await?;
     let digests: BTreeMap<String, String> =
@@ -67,15 +64,15 @@ pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -> Result<u64, StartError> {
+async fn derive(app: &App, connection: &mut PgConnection, resource_type: &ResourceType) -> Result<u64, StartError> {
     let (mut after, mut count, mut replaced) = ((i32::MIN, String::new(), 0), 0, Vec::new());
     let mut bodies = Bodies::begin(connection).await?;
     loop {
-        let rows = db::derive::portion(connection, &kind.key, &after, PORTION).await?;
+        let rows = db::derive::portion(connection, &resource_type.key, &after, PORTION).await?;
         let Some(last) = rows.last() else { break };
         after = (last.domain_id, last.resource_id.clone(), last.revision);
         count += rows.len() as u64;
-        let derived = rows.iter().map(|row| derive_one(app, kind, row)).collect::<Result<Vec<_>, _>>()?;
+        let derived = rows.iter().map(|row| derive_one(app, resource_type, row)).collect::<Result<Vec<_>, _>>()?;
         for of_domain in derived.chunk_by(|a, b| a.row.domain_id == b.row.domain_id) {
             // One version of a resource at a time: rows are told apart by their ID.
             let mut waiting: Vec<&Derived<'_>> = of_domain.iter().collect();
@@ -90,7 +87,7 @@ async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -
                         continue;
                     }
                     let current = |path: &str| known.get(path).map(|found| found.sha256);
-                    one.stage(kind, &current, &mut bodies, &mut staged, &mut replaced)?;
+                    one.stage(resource_type, &current, &mut bodies, &mut staged, &mut replaced)?;
                 }
                 bodies.send(connection).await?;
                 staged.send(connection, 1).await?;
@@ -99,7 +96,7 @@ async fn derive(app: &App, connection: &mut PgConnection, kind: &ResourceType) -
             }
         }
     }
-    db::derive::drop_bodies(connection, &kind.key, &replaced).await?;
+    db::derive::drop_bodies(connection, &resource_type.key, &replaced).await?;
     Ok(count)
 }
 
@@ -111,7 +108,7 @@ struct Derived<'a> {
     overlay: Overlay,
 }
 
-fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a Row) -> Result<Derived<'a>, StartError> {
+fn derive_one<'a>(app: &App, resource_type: &ResourceType, row: &'a Row) -> Result<Derived<'a>, StartError> {
     let id = ResourceId::parse(&row.resource_id).map_err(|_| DbError::Corrupt("resource_versions.resource_id"))?;
     let mut value: Value = serde_json::from_str(&row.body).map_err(|_| DbError::Corrupt("definitions.body"))?;
     let old = db::resources::overlay(row.overlay.as_deref())?;
@@ -120,7 +117,7 @@ fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a Row) -> Result<Derive
         old.0.into_iter().partition(|(_, own)| matches!(own, Own::Sealed(_) | Own::Missing));
     Overlay(rest).show(&mut value);
     // What an older type file let through and this one refuses keeps no references until it is corrected.
-    let (mut content, _) = Content::of(kind, value);
+    let (mut content, _) = Content::of(resource_type, value);
     let mut overlay = Overlay(secrets);
     for Taken { location, secret, value } in std::mem::take(&mut content.taken) {
         let own = match value {
@@ -138,7 +135,7 @@ fn derive_one<'a>(app: &App, kind: &ResourceType, row: &'a Row) -> Result<Derive
 impl Derived<'_> {
     fn stage(
         &self,
-        kind: &ResourceType,
+        resource_type: &ResourceType,
         current: &dyn Fn(&str) -> Option<Hash>,
         bodies: &mut Bodies,
         staged: &mut Staged,
@@ -162,13 +159,13 @@ impl Derived<'_> {
         staged.add(&StagedResource {
             ordinal: 0,
             id: &self.id,
-            kind,
+            kind: resource_type,
             name: &row.name,
             directory: &row.directory,
             owner: "",
             definition_id: if same { row.definition_id } else { bodies.add(body) },
             definition_hash: *hash,
-            content_hash: content_hash(&kind.key, &row.name, &row.directory, hash, &attachments),
+            content_hash: content_hash(&resource_type.key, &row.name, &row.directory, hash, &attachments),
             overlay: &self.overlay,
             parts: &edges,
             attachments: &attachments,

@@ -10,7 +10,7 @@ use crate::db::records::Record;
 use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::definition::Parts;
-use crate::domain::import_plan::{Entry, Planned};
+use crate::domain::import_plan::{Entry, IdMode, Planned};
 use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING};
 use crate::domain::overlay::{self, Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
@@ -296,7 +296,7 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
             let row = rows.row().text(entry.id.as_str()).text(planned.new_id.as_str());
             let row = row.bytes(&entry.content_hash.0).bytes(&result.0).text(&planned.remapping);
             // What was changed on its way cannot be read back from the target as it came.
-            let changed = !planned.remapping.is_empty() && !staging.planning.options.change_ids;
+            let changed = !planned.remapping.is_empty() && staging.planning.options.ids == IdMode::Keep;
             let bare = || Entry { definition_id: None, own: Overlay::default(), openings: None, ..entry.clone() };
             let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
             let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;

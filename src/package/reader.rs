@@ -61,9 +61,6 @@ pub struct Lines {
 
 impl Package {
     /// Opens a package and checks everything but its contents.
-    ///
-    /// # Errors
-    /// Why it is refused.
     pub fn open(mut file: File, limits: Limits, verify: Verify) -> Result<Self, PackageError> {
         check_end(&mut file)?;
         let mut archive = ZipArchive::new(BufReader::with_capacity(64 * 1024, file)).map_err(unreadable)?;
@@ -148,9 +145,6 @@ impl Package {
     }
 
     /// What the package holds of secrets, sealed; none: it has no such entry.
-    ///
-    /// # Errors
-    /// Why the package is refused.
     pub fn secrets(&mut self) -> Result<Option<Vec<u8>>, PackageError> {
         let Some(info) = self.entries.get(SECRETS) else { return Ok(None) };
         if info.size > MAX_SECRETS as u64 {

@@ -45,9 +45,6 @@ pub struct Shard {
 
 impl Shard {
     /// Compresses what is written, which may be asked for twice. CPU-bound.
-    ///
-    /// # Errors
-    /// The archive cannot be written.
     pub fn compress(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<Self, PackageError> {
         let mut archive = Vec::new();
         let (mut sha256, mut size, mut lines) = (Hash::of(&[]), 0, 0);
@@ -105,9 +102,6 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds the index, or the next shard.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn shard(&mut self, path: String, shard: &Shard) -> Result<(), PackageError> {
         let mut archive = ZipArchive::new(Cursor::new(&shard.archive)).map_err(zip_error)?;
         let entry = archive.by_index_raw(0).map_err(zip_error)?;
@@ -143,9 +137,6 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds sealed secrets; what is sealed does not shrink.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn secrets(&mut self, sealed: &[u8]) -> Result<(), PackageError> {
         self.zip.start_file(SECRETS, options(CompressionMethod::Stored)).map_err(zip_error)?;
         self.zip.write_all(sealed)?;
@@ -155,9 +146,6 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Ends with the manifest and its signature; returns the file.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn finish(mut self, mut manifest: Manifest, keys: &Keys<'_>) -> Result<W, PackageError> {
         manifest.entries = std::mem::take(&mut self.entries);
         let bytes = serde_json::to_vec(&manifest).map_err(std::io::Error::other)?;

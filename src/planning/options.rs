@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::import_plan::{Options, Resolution};
+use crate::domain::import_plan::{IdMode, OnDrift, OnFailure, OnNameClash, Options, Resolution};
 use crate::domain::resource::{ResourceId, parse_directory, parse_name};
 use crate::wire::record::PlanRequest;
 
@@ -14,12 +14,6 @@ pub type OptionError = (String, String);
 /// # Errors
 /// The field and what it may be.
 pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
-    let choice = |field: &str, value: &Option<String>, default: &str, other: &str| match value.as_deref() {
-        None => Ok(false),
-        Some(word) if word == default => Ok(false),
-        Some(word) if word == other => Ok(true),
-        Some(_) => Err((field.to_owned(), format!("must be {default} or {other}"))),
-    };
     let directory_prefix = request
         .directory_prefix
         .as_deref()
@@ -51,11 +45,20 @@ pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
         resolutions.insert(key, resolution);
     }
     Ok(Options {
-        change_ids: request.change_ids,
-        abort_on_failure: choice("on_failure", &request.on_failure, "skip_failed", "abort")?,
-        block_drift: choice("on_drift", &request.on_drift, "overwrite", "block")?,
-        rename_on_clash: choice("on_name_clash", &request.on_name_clash, "block", "rename")?,
+        ids: if request.change_ids { IdMode::Change } else { IdMode::Keep },
+        on_failure: choice("on_failure", &request.on_failure, ["skip_failed", "abort"], OnFailure::Abort)?,
+        on_drift: choice("on_drift", &request.on_drift, ["overwrite", "block"], OnDrift::Block)?,
+        on_name_clash: choice("on_name_clash", &request.on_name_clash, ["block", "rename"], OnNameClash::Rename)?,
         directory_prefix,
         resolutions,
     })
+}
+
+/// One of two words: the default, which nobody need say, or the other.
+fn choice<T: Default>(field: &str, value: &Option<String>, words: [&str; 2], other: T) -> Result<T, OptionError> {
+    match value.as_deref() {
+        Some(word) if word == words[1] => Ok(other),
+        Some(word) if word != words[0] => Err((field.to_owned(), format!("must be {} or {}", words[0], words[1]))),
+        _ => Ok(T::default()),
+    }
 }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::definition::{self, Reference};
 use crate::domain::id_map::{IdMap, Unwritable};
-use crate::domain::import_plan::{Entry, Facts, Options};
+use crate::domain::import_plan::{Entry, Facts, IdMode, Options};
 use crate::domain::json;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::resource_type::ResourceType;
@@ -37,14 +37,14 @@ pub(super) async fn rewritten_hashes(
     let mut tried = HashSet::new();
     let wanted = entries.iter().filter(|entry| {
         let Some(kind) = app.types.get(&entry.type_key) else { return false };
-        let here = facts.resources.get(&entry.id).is_some_and(|existing| existing.here) && !options.change_ids;
+        let here = facts.resources.get(&entry.id).is_some_and(|existing| existing.here) && options.ids == IdMode::Keep;
         let paths: Vec<String> = entry.attachments.iter().filter(|_| here).map(|(path, _)| path.clone()).collect();
-        let mut doubted = |rule: u16| !options.change_ids || tried.insert((entry.type_key.as_str(), rule));
+        let mut doubted = |rule: u16| options.ids == IdMode::Keep || tried.insert((entry.type_key.as_str(), rule));
         here && id_map.touches(kind, &entry.references, &paths)
             || id_map.may_fail(kind, &entry.references, &mut doubted)
     });
     rewrite_some(app, connection, wanted.collect(), id_map, &mut hashes).await?;
-    if options.change_ids && hashes.values().any(Result::is_err) {
+    if options.ids == IdMode::Change && hashes.values().any(Result::is_err) {
         let refused = entries.iter().filter(|entry| matches!(hashes.get(&entry.id), Some(Err(_))));
         let unable: HashSet<&str> = refused.map(|entry| entry.type_key.as_str()).collect();
         let others = entries.iter().filter(|entry| {

@@ -6,6 +6,7 @@ use crate::db::PgConnection;
 use crate::db::records::Record;
 use crate::domain::import_plan::{Facts, Options, Resolution};
 use crate::domain::outcome::Status;
+use crate::domain::record::Run;
 use crate::domain::resource::ResourceId;
 use crate::wire::record::Item;
 
@@ -20,7 +21,7 @@ pub(super) async fn settled(
     options: &mut Options,
 ) -> Result<HashMap<ResourceId, Item>, PlanningError> {
     let mut settled = HashMap::new();
-    if !record.transfer()?.again {
+    if record.transfer.run == Run::First {
         return Ok(settled);
     }
     for item in all_items(connection, record.id).await? {

@@ -46,9 +46,6 @@ pub struct Remote {
 
 impl Remote {
     /// For a checked address and a token there.
-    ///
-    /// # Errors
-    /// The client cannot be made.
     pub fn new(base: Url, token: &str) -> Result<Self, RemoteError> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
@@ -106,9 +103,6 @@ impl Remote {
     }
 
     /// Whether it is ready.
-    ///
-    /// # Errors
-    /// As every call here: why not.
     pub async fn ready(&self) -> Result<(), RemoteError> {
         self.answer(self.request(Method::GET, "/readyz").timeout(Duration::from_secs(5))).await.map(|_| ())
     }
@@ -122,17 +116,11 @@ impl Remote {
     }
 
     /// Who we are there.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn whoami(&self) -> Result<Whoami, RemoteError> {
         self.get("/api/v1/session").await
     }
 
     /// Asks which of some contents the target lacks; the lines are those of `POST /imports/lacking`, in gzip.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn lacking(&self, lines: Bytes) -> Result<Lacking, RemoteError> {
         let request = self.request(Method::POST, "/api/v1/imports/lacking").timeout(IDLE * 10);
         let request = request.header("content-type", "application/x-ndjson").header("content-encoding", "gzip");
@@ -140,9 +128,6 @@ impl Remote {
     }
 
     /// Begins an upload of so many bytes; returns its ID. The same key begins it once.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn begin_upload(&self, size: u64, key: &str) -> Result<String, RemoteError> {
         let request = self.tus(Method::POST, "/api/v1/uploads").header("upload-length", size);
         let (response, _) =
@@ -154,9 +139,6 @@ impl Remote {
     }
 
     /// How many bytes of an upload the target has.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn upload_offset(&self, id: &str) -> Result<u64, RemoteError> {
         let (response, _) = self.answer(self.tus(Method::HEAD, &format!("/api/v1/uploads/{id}"))).await?;
         offset(&response)
@@ -181,9 +163,9 @@ impl Remote {
     async fn answer_to(&self, request: RequestBuilder, piece: Bytes) -> Result<(Response, Vec<u8>), RemoteError> {
         let length = piece.len();
         let moved = Arc::new(AtomicU64::new(0));
-        let told = moved.clone();
+        let sent = moved.clone();
         let mouthfuls = (0..length).step_by(MOUTHFUL).map(move |from| {
-            told.fetch_add(1, Ordering::Relaxed);
+            sent.fetch_add(1, Ordering::Relaxed);
             Ok::<_, std::io::Error>(piece.slice(from..length.min(from + MOUTHFUL)))
         });
         let request =
@@ -211,9 +193,6 @@ impl Remote {
     }
 
     /// Makes an import of an upload; the same key makes one.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
         let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE * 10);
         let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
@@ -232,9 +211,6 @@ impl Remote {
     }
 
     /// Gives an import another package, which holds what the first one left out.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn replace_package(&self, id: Uuid, upload_id: &str) -> Result<Record, RemoteError> {
         let path = format!("/api/v1/imports/{id}/package");
         let request = self.request(Method::PUT, &path).timeout(IDLE * 10);
@@ -242,25 +218,16 @@ impl Remote {
     }
 
     /// A record there.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn record(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.get(&format!("/api/v1/records/{id}")).await
     }
 
     /// A record there, once it is neither queued nor running, or after so long; some targets do not wait.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
-    pub async fn record_settled(&self, id: Uuid, most: Duration) -> Result<Record, RemoteError> {
+    pub async fn wait_for_record(&self, id: Uuid, most: Duration) -> Result<Record, RemoteError> {
         self.get(&format!("/api/v1/records/{id}?wait_seconds={}", most.as_secs())).await
     }
 
     /// A page of a record's items there, but for those that are as they were sent, in some status.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn items(&self, id: Uuid, but: Option<&str>, cursor: Option<&str>) -> Result<List<Item>, RemoteError> {
         let query = |name: &str, value: Option<&str>| value.map_or(String::new(), |value| format!("&{name}={value}"));
         let (but, cursor) = (query("but", but), query("cursor", cursor));
@@ -268,9 +235,6 @@ impl Remote {
     }
 
     /// A page of one of a record's long lists there: `warnings`, `checklist`.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn notes<T: DeserializeOwned>(
         &self,
         id: Uuid,
@@ -282,41 +246,26 @@ impl Remote {
     }
 
     /// Makes a token of a user there.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn create_token(&self, user: Uuid, body: &serde_json::Value) -> Result<Token, RemoteError> {
         self.send(Method::POST, &format!("/api/v1/users/{user}/tokens"), body).await
     }
 
     /// Plans an import there with some options.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn plan(&self, id: Uuid, options: &PlanRequest) -> Result<Record, RemoteError> {
         self.send(Method::PUT, &format!("/api/v1/imports/{id}/plan"), options).await
     }
 
     /// Executes an import there with some options.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn execute(&self, id: Uuid, options: &PlanRequest) -> Result<Record, RemoteError> {
         self.send(Method::POST, &format!("/api/v1/imports/{id}/execute"), options).await
     }
 
     /// Cancels a record there.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn cancel(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(IDLE)).await
     }
 
     /// Tries what failed of a record there again.
-    ///
-    /// # Errors
-    /// As [`Remote::environment`].
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE)).await
     }

@@ -11,7 +11,7 @@ use crate::domain::outcome::Method;
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::{Kind, Rule};
 
-use super::Work;
+use super::{IdMode, Work};
 
 impl Work<'_> {
     pub(super) fn settle(&mut self) {
@@ -152,7 +152,7 @@ impl Work<'_> {
     /// This import gives a resource of the target another name.
     fn takes_away(&self, holder: &ResourceId, name: &str) -> bool {
         let mover = self.by_id.get(holder.as_str()).map(|at| &self.slots[*at]);
-        !self.options.change_ids && mover.is_some_and(|slot| slot.selected && slot.name != name)
+        self.options.ids == IdMode::Keep && mover.is_some_and(|slot| slot.selected && slot.name != name)
     }
 
     /// Removes what would become its own subprocess; returns what it removed.

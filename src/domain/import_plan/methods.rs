@@ -8,7 +8,7 @@ use crate::domain::outcome::Method;
 use crate::domain::resource::{Hash, MAX_PATH_BYTES, ResourceId, content_hash};
 use crate::domain::resource_type::ResourceType;
 
-use super::{Entry, Existing, Resolution, Work};
+use super::{Entry, Existing, IdMode, OnDrift, Resolution, Work};
 
 impl Work<'_> {
     pub(super) fn decide_methods(&mut self) {
@@ -36,7 +36,7 @@ impl Work<'_> {
             self.fail(at, failure::reference_not_writable(&refused.to_string()));
         }
         self.check_attachments(at);
-        if self.options.change_ids {
+        if self.options.ids == IdMode::Change {
             return;
         }
         let restore = matches!(self.options.resolutions.get(&entry.id), Some(Resolution::Restore)) && kind.restorable;
@@ -79,7 +79,7 @@ impl Work<'_> {
             let message =
                 "A resource with this ID exists in the target, but was not imported before; it will be overwritten.";
             slot.warnings.push(Warning::new("not_imported_before", message));
-        } else if drifted && self.options.block_drift && !overwrite {
+        } else if drifted && self.options.on_drift == OnDrift::Block && !overwrite {
             self.fail(at, failure::changed_in_target());
         } else if drifted {
             let message = "It was changed in the target since it was last imported; that change will be overwritten.";
@@ -115,17 +115,17 @@ impl Work<'_> {
             .collect();
         let renamed = (slot.name != entry.name).then_some(&slot.name);
         let rerooted = (slot.directory != entry.directory).then_some(&slot.directory);
-        if moved.is_empty() && renamed.is_none() && rerooted.is_none() && !self.options.change_ids {
+        if moved.is_empty() && renamed.is_none() && rerooted.is_none() && self.options.ids == IdMode::Keep {
             return String::new();
         }
-        json!({"name": renamed, "directory": rerooted, "references": moved, "change_ids": self.options.change_ids})
+        json!({"name": renamed, "directory": rerooted, "references": moved, "change_ids": self.options.ids == IdMode::Change})
             .to_string()
     }
 
     fn check_attachments(&mut self, at: usize) {
         let entry = &self.entries[at];
         for (path, bytes) in &entry.attachments {
-            let there = !self.options.change_ids && self.facts.attachments.contains_key(path);
+            let there = self.options.ids == IdMode::Keep && self.facts.attachments.contains_key(path);
             if bytes.is_none() && !there {
                 self.fail(at, failure::attachment_invalid(path, entry.id.as_str()));
             }

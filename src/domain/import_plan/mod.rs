@@ -6,6 +6,7 @@
 mod fixpoint;
 mod methods;
 mod names;
+mod options;
 mod pictures;
 mod report;
 
@@ -22,6 +23,8 @@ use super::outcome::Method;
 use super::overlay::{Location, Overlay};
 use super::resource::{Hash, ResourceId, content_hash};
 use super::type_file::Types;
+
+pub use options::{IdMode, OnDrift, OnFailure, OnNameClash, Options, Resolution};
 
 /// One resource of a package, as far as a plan needs it; computed from the definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,38 +172,6 @@ pub struct Facts {
     pub acyclic: Vec<(ResourceId, ResourceId)>,
 }
 
-/// What the user chose for one resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Resolution {
-    /// Leave it out.
-    Skip,
-    /// Use a resource of the target instead.
-    Map(ResourceId),
-    /// Import it under another name.
-    Rename(String),
-    /// Bring back what was deleted.
-    Restore,
-    /// Write over what was changed in the target.
-    Overwrite,
-}
-
-/// What the user chose for the import.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Every imported resource gets a new ID.
-    pub change_ids: bool,
-    /// Write nothing if anything is blocked.
-    pub abort_on_failure: bool,
-    /// Block what was changed in the target.
-    pub block_drift: bool,
-    /// Append ` (2)` to names that are taken.
-    pub rename_on_clash: bool,
-    /// Everything arrives below it.
-    pub directory_prefix: Option<String>,
-    /// Per resource.
-    pub resolutions: HashMap<ResourceId, Resolution>,
-}
-
 /// What an import would do with one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
@@ -267,7 +238,7 @@ pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn F
             }
             _ => {}
         }
-        if options.change_ids {
+        if options.ids == IdMode::Change {
             map.ids.insert(entry.id.clone(), fresh.id(&entry.id));
             for (path, _) in &entry.attachments {
                 map.attachments.entry(path.clone()).or_insert_with(|| fresh.path(path));
@@ -422,7 +393,7 @@ pub fn wanted_names(
         .iter()
         .filter_map(|entry| {
             let slot = Slot::new(entry, options);
-            let held = !options.change_ids
+            let held = options.ids == IdMode::Keep
                 && resources.get(&entry.id).is_some_and(|existing| {
                     let same = existing.name == slot.name && existing.directory == slot.directory;
                     same && existing.here && existing.type_key == entry.type_key

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::domain::outcome::Method;
 use crate::domain::resource::{MAX_NAME_CHARS, ResourceId};
 
-use super::{NameKey, Work};
+use super::{IdMode, NameKey, OnNameClash, Work};
 
 impl Work<'_> {
     /// The key under which the entry's name must be unique in the target.
@@ -34,7 +34,7 @@ impl Work<'_> {
         for (key, wanted_by) in twice {
             let holder = self.facts.names.get(&key);
             let first = wanted_by.iter().copied().find(|at| holder == Some(self.target_id(*at)));
-            let keeps = first.or_else(|| self.options.rename_on_clash.then(|| wanted_by[0]));
+            let keeps = first.or_else(|| (self.options.on_name_clash == OnNameClash::Rename).then(|| wanted_by[0]));
             for at in wanted_by.iter().copied().filter(|at| Some(*at) != keeps) {
                 let other = keeps.unwrap_or_else(|| if at == wanted_by[0] { wanted_by[1] } else { wanted_by[0] });
                 self.lose_name(at, self.entries[other].id.clone());
@@ -45,7 +45,7 @@ impl Work<'_> {
             match self.blocking_holder(at) {
                 Some(holder) if self.slots[at].alive => self.lose_name(at, holder),
                 // It fails already, but whoever cures that would meet this next.
-                Some(holder) if !self.options.rename_on_clash && self.slots[at].clash.is_none() => {
+                Some(holder) if self.options.on_name_clash == OnNameClash::Block && self.slots[at].clash.is_none() => {
                     self.slots[at].clash = Some(holder);
                 }
                 _ => {}
@@ -67,7 +67,7 @@ impl Work<'_> {
 
     /// The entry that would move a resource of the target to another name.
     pub(super) fn mover(&self, holder: &ResourceId) -> Option<usize> {
-        if self.options.change_ids {
+        if self.options.ids == IdMode::Change {
             return None;
         }
         let at = *self.by_id.get(holder.as_str())?;
@@ -79,7 +79,7 @@ impl Work<'_> {
 
     /// The entry's name is taken: it takes another, or is removed.
     pub(super) fn lose_name(&mut self, at: usize, holder: ResourceId) {
-        if !self.options.rename_on_clash {
+        if self.options.on_name_clash == OnNameClash::Block {
             self.slots[at].clash = Some(holder);
             self.slots[at].alive = false;
             return;

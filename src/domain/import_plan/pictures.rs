@@ -7,7 +7,7 @@ use crate::domain::failure::{self, Warning};
 use crate::domain::outcome::Method;
 use crate::domain::resource::Hash;
 
-use super::{Resolution, Work};
+use super::{IdMode, OnDrift, Resolution, Work};
 
 impl Work<'_> {
     /// Whether the resource brings other bytes in place of some that were changed in the target since the last import.
@@ -23,7 +23,7 @@ impl Work<'_> {
         let Some((path, _)) = changed else { return };
         self.slots[at].drifted = true;
         let overwrite = matches!(self.options.resolutions.get(&entry.id), Some(Resolution::Overwrite));
-        if self.options.block_drift && !overwrite {
+        if self.options.on_drift == OnDrift::Block && !overwrite {
             return self.fail(at, failure::changed_in_target());
         }
         let message = format!(
@@ -35,7 +35,7 @@ impl Work<'_> {
     /// The bytes in the target, where the package brings others.
     fn replaced(&self, path: &str, bytes: Option<Hash>) -> Option<Hash> {
         let there = self.facts.attachments.get(path).copied()?;
-        bytes.filter(|bytes| *bytes != there && !self.options.change_ids).map(|_| there)
+        bytes.filter(|bytes| *bytes != there && self.options.ids == IdMode::Keep).map(|_| there)
     }
 
     /// What resources outside the package look like changes with the bytes of an attachment that they share.

@@ -9,7 +9,7 @@ use crate::domain::outcome::Method;
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::{Kind, Rule};
 
-use super::{Entry, Plan, Planned, Slot, Work};
+use super::{Entry, IdMode, Plan, Planned, Slot, Work};
 
 /// The order of own errors: that of the failure table, then the others.
 const ORDER: [&str; 11] = [
@@ -130,7 +130,7 @@ impl Work<'_> {
 
     /// With changed IDs, whoever uses a part from outside the package keeps using the old one.
     fn shared(&mut self, shared_parts: &[SharedPart]) -> Vec<Warning> {
-        if !self.options.change_ids {
+        if self.options.ids == IdMode::Keep {
             return Vec::new();
         }
         let mut warnings = Vec::new();

@@ -24,7 +24,7 @@ pub(super) async fn record(app: &Shared, caller: &Caller, id: Uuid, most: Durati
     loop {
         let mut connection = app.pool.acquire().await?;
         let row = find(&mut connection, caller, id).await?;
-        let working = matches!(row.status()?, RecordStatus::Queued | RecordStatus::Running);
+        let working = matches!(row.status, RecordStatus::Queued | RecordStatus::Running);
         if !working || *stopping.borrow() || Instant::now() >= until {
             return Ok(ticked(&mut connection, row).await?);
         }

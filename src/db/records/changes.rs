@@ -1,0 +1,353 @@
+//! What may happen to a record, and which facts that takes: each is one statement.
+
+use serde_json::Value;
+use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
+use uuid::Uuid;
+
+use crate::db::DbError;
+use crate::db::record_notes::{Notes, replace_rest, shown};
+use crate::domain::failure::Warning;
+use crate::domain::outcome::{ChecklistEntry, Counts};
+use crate::domain::record::{Final, Phase, Progress, RecordStatus, Transfer};
+
+/// What a job says of its record while it goes on.
+#[derive(Debug)]
+pub enum Note {
+    /// What it is doing.
+    Doing(Phase),
+    /// And how far it is.
+    Progress(Phase, Progress),
+    /// What it needs to go on.
+    Transfer(Transfer),
+    /// The target is told to write.
+    HandingOver(Transfer),
+    /// The import at the target.
+    Import(Uuid),
+    /// The package for the target, which is sent now.
+    Sending(Packed, Transfer),
+}
+
+/// A package in the store.
+#[derive(Debug)]
+pub struct Packed {
+    /// `{size, sha256, file_name, resources}`.
+    pub package: Value,
+    /// Where it rests.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// How many it is about.
+    pub resources: u64,
+    /// All that should be known of it.
+    pub warnings: Vec<Warning>,
+}
+
+/// A package that was received.
+#[derive(Debug)]
+pub struct Arrived {
+    /// `{size, sha256, file_name, resources}`.
+    pub package: Value,
+    /// Where it rests.
+    pub key: String,
+    /// How many it holds.
+    pub resources: u64,
+    /// Who signed it.
+    pub signature: Value,
+}
+
+/// The plan of an import.
+#[derive(Debug)]
+pub struct Plan {
+    /// Over its items.
+    pub counts: Counts,
+    /// What stops all of it.
+    pub error: Option<Value>,
+    /// All that should be known.
+    pub warnings: Vec<Warning>,
+    /// It changes with the plan.
+    pub digest: String,
+}
+
+/// A package that was parsed and planned.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Entries apart.
+    pub manifest: Value,
+    /// Who signed it.
+    pub signature: Value,
+    /// What the user chose.
+    pub options: Value,
+    /// How many it holds.
+    pub resources: u64,
+    /// What its import would do.
+    pub plan: Plan,
+    /// What comes then.
+    pub next: Next,
+}
+
+/// What comes after parsing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It waits for the user.
+    Confirm,
+    /// It was executed before, and goes on by itself.
+    Execute,
+}
+
+/// The plan at a target, shown here.
+#[derive(Debug)]
+pub struct Shown {
+    /// Over its items.
+    pub counts: Counts,
+    /// How many these are.
+    pub resources: u64,
+    /// What stops all of it, or why it is shown again.
+    pub error: Option<Value>,
+    /// Of the plan, where the target says it.
+    pub plan_digest: Option<String>,
+    /// What the record needs to go on.
+    pub transfer: Transfer,
+}
+
+/// An import that was executed, here or at a target.
+#[derive(Debug)]
+pub struct Executed {
+    /// How it ended.
+    pub status: Final,
+    /// Over its items.
+    pub counts: Counts,
+    /// How many these are.
+    pub resources: u64,
+    /// Why nothing was written.
+    pub error: Option<Value>,
+    /// All that should be known.
+    pub warnings: Vec<Warning>,
+    /// All that is left to do by hand.
+    pub checklist: Vec<ChecklistEntry>,
+}
+
+/// How a record comes to rest: it has ended, or waits for the user.
+#[derive(Debug)]
+pub enum Rest {
+    /// Its package is there.
+    Exported(Packed, Counts),
+    /// Its import was executed.
+    Executed(Executed),
+    /// It ended without its work done, for this cause.
+    Failed(Value, Counts),
+    /// The user ended it.
+    Cancelled(Counts),
+    /// An import waits for the contents that it lacks.
+    Planned(Plan),
+    /// A migration waits for its plan to be confirmed.
+    Shown(Shown),
+}
+
+/// Why a record is queued.
+#[derive(Debug)]
+pub enum Queued {
+    /// Its plan is to be executed, with other options if there are any.
+    Execute(Option<Value>),
+    /// Its package is to be parsed once more.
+    ParseAgain(Transfer),
+    /// It has another package.
+    Replaced(Arrived),
+    /// Its plan was confirmed, with these options.
+    Confirmed(Value, Transfer),
+    /// It is tried again.
+    Retried(Transfer),
+}
+
+/// Writes down what a job says of it.
+pub async fn note(connection: &mut PgConnection, id: Uuid, note: Note) -> Result<(), DbError> {
+    let update = Update::of(id);
+    let update = match note {
+        Note::Doing(phase) => update.phase(phase),
+        Note::Progress(phase, progress) => update.phase(phase).progress(progress),
+        Note::Transfer(transfer) => update.transfer(&transfer),
+        Note::HandingOver(transfer) => update.phase(Phase::Applying).transfer(&transfer),
+        Note::Import(there) => update.set("remote_record_id", there),
+        Note::Sending(packed, transfer) => {
+            let progress = Progress::bytes(0, packed.size);
+            update.phase(Phase::Uploading).packed(packed).progress(progress).transfer(&transfer)
+        }
+    };
+    update.write(connection).await
+}
+
+/// Notes that a record which has said nothing of what it does asks its target.
+pub async fn note_negotiating(connection: &mut PgConnection, id: Uuid) -> Result<(), DbError> {
+    let phase = Phase::Negotiating.as_str();
+    sqlx::query!("update records set phase = $2 where id = $1 and phase is null and status = 'running'", id, phase)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The package of a new import has arrived.
+pub async fn receive(connection: &mut PgConnection, id: Uuid, from: &str, arrived: Arrived) -> Result<(), DbError> {
+    Update::of(id).set("source_environment", from.to_owned()).arrived(arrived).write(connection).await
+}
+
+/// Its package was parsed, and its import planned.
+pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> Result<(), DbError> {
+    let status = match parsed.next {
+        Next::Confirm => RecordStatus::AwaitingConfirmation,
+        Next::Execute => RecordStatus::Queued,
+    };
+    let update = Update::of(id).status(status).phase(Phase::Planning).all(parsed.resources).plan(parsed.plan);
+    let update = update.set("manifest", parsed.manifest).set("signature", parsed.signature);
+    update.set("options", parsed.options).write(connection).await
+}
+
+/// It has another plan, with other options.
+pub async fn save_plan(connection: &mut PgConnection, id: Uuid, options: Value, plan: Plan) -> Result<(), DbError> {
+    Update::of(id).set("options", options).plan(plan).write(connection).await
+}
+
+/// It comes to rest.
+pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result<(), DbError> {
+    let update = Update::of(id);
+    let update = match rest {
+        Rest::Exported(packed, counts) => {
+            let update = update.ended(Final::SUCCEEDED).phase(Phase::Finishing).all(packed.resources);
+            update.packed(packed).counts(counts)
+        }
+        Rest::Executed(done) => Update { checklist: Some(done.checklist), ..update }
+            .ended(done.status)
+            .phase(Phase::Finishing)
+            .all(done.resources)
+            .counts(done.counts)
+            .error(done.error)
+            .warnings(done.warnings),
+        Rest::Failed(error, counts) => update.ended(Final::FAILED).error(Some(error)).counts(counts),
+        Rest::Cancelled(counts) => update.ended(Final::CANCELLED).error(None).counts(counts),
+        Rest::Planned(plan) => update.awaiting().plan(plan),
+        Rest::Shown(shown) => {
+            let update = update.awaiting().all(shown.resources).counts(shown.counts).error(shown.error);
+            let update = update.transfer(&shown.transfer);
+            match shown.plan_digest {
+                Some(digest) => update.set("plan_digest", digest),
+                None => update,
+            }
+        }
+    };
+    update.write(connection).await
+}
+
+/// It waits for a worker.
+pub async fn queue(connection: &mut PgConnection, id: Uuid, queued: Queued) -> Result<(), DbError> {
+    let update = Update::of(id).status(RecordStatus::Queued);
+    let update = match queued {
+        Queued::Execute(None) => update,
+        Queued::Execute(Some(options)) => update.set("options", options),
+        Queued::ParseAgain(transfer) => update.transfer(&transfer),
+        Queued::Replaced(arrived) => update.error(None).arrived(arrived),
+        Queued::Confirmed(options, transfer) => update.error(None).set("options", options).transfer(&transfer),
+        Queued::Retried(transfer) => update.error(None).transfer(&transfer),
+    };
+    update.write(connection).await
+}
+
+/// The statement of a change; what nobody sets stays.
+struct Update {
+    id: Uuid,
+    query: QueryBuilder<'static, Postgres>,
+    warnings: Option<Vec<Warning>>,
+    checklist: Option<Vec<ChecklistEntry>>,
+}
+
+impl Update {
+    fn of(id: Uuid) -> Self {
+        Self { id, query: QueryBuilder::new("update records set id = id"), warnings: None, checklist: None }
+    }
+
+    fn set<T>(mut self, column: &str, value: T) -> Self
+    where
+        T: 'static + Encode<'static, Postgres> + Type<Postgres>,
+    {
+        self.query.push(format_args!(", {column} = ")).push_bind(value);
+        self
+    }
+
+    fn status(mut self, status: RecordStatus) -> Self {
+        // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.
+        self.query.push(match status.is_final() {
+            true => ", finished_at = clock_timestamp(), passphrase = null",
+            false => ", finished_at = null",
+        });
+        self.set("status", status.as_str())
+    }
+
+    fn ended(self, status: Final) -> Self {
+        self.status(status.status())
+    }
+
+    fn awaiting(self) -> Self {
+        self.status(RecordStatus::AwaitingConfirmation).phase(Phase::Planning)
+    }
+
+    fn phase(self, phase: Phase) -> Self {
+        self.set("phase", phase.as_str())
+    }
+
+    fn progress(self, progress: Progress) -> Self {
+        self.set("progress_done", progress.done as i64)
+            .set("progress_total", progress.total as i64)
+            .set("progress_unit", progress.unit.as_str())
+    }
+
+    fn all(self, resources: u64) -> Self {
+        self.progress(Progress::resources(resources, resources))
+    }
+
+    fn counts(self, counts: Counts) -> Self {
+        self.set("counts", serde_json::json!(counts))
+    }
+
+    fn error(self, error: Option<Value>) -> Self {
+        self.set("error", error)
+    }
+
+    fn transfer(self, transfer: &Transfer) -> Self {
+        self.set("transfer", serde_json::json!(transfer))
+    }
+
+    fn warnings(self, warnings: Vec<Warning>) -> Self {
+        Self { warnings: Some(warnings), ..self }
+    }
+
+    fn plan(self, plan: Plan) -> Self {
+        self.counts(plan.counts).error(plan.error).warnings(plan.warnings).set("plan_digest", plan.digest)
+    }
+
+    fn packed(self, packed: Packed) -> Self {
+        self.set("package", packed.package).set("package_key", packed.key).warnings(packed.warnings)
+    }
+
+    fn arrived(self, arrived: Arrived) -> Self {
+        self.progress(Progress::resources(0, arrived.resources))
+            .set("package", arrived.package)
+            .set("package_key", arrived.key)
+            .set("signature", arrived.signature)
+    }
+
+    async fn write(mut self, connection: &mut PgConnection) -> Result<(), DbError> {
+        let (warnings, checklist) = (self.warnings.take(), self.checklist.take());
+        if let Some(list) = &warnings {
+            self = self.set("warnings", shown(list)).set("warnings_total", list.len() as i32);
+        }
+        if let Some(list) = &checklist {
+            self = self.set("checklist", shown(list)).set("checklist_total", list.len() as i32);
+        }
+        self.query.push(" where id = ").push_bind(self.id);
+        self.query.build().execute(&mut *connection).await?;
+        if let Some(list) = &warnings {
+            replace_rest(connection, self.id, Notes::Warnings, list).await?;
+        }
+        if let Some(list) = &checklist {
+            replace_rest(connection, self.id, Notes::Checklist, list).await?;
+        }
+        Ok(())
+    }
+}
