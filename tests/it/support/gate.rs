@@ -30,8 +30,21 @@ impl Gate {
 
     /// How many stand at it.
     pub async fn waiting(&mut self) -> i64 {
-        let waiting = "select count(*) from pg_locks where relation = $1::regclass and not granted";
+        // Tables of databases that were copied from one template have the same number.
+        let waiting = "select count(*) from pg_locks where relation = $1::regclass and not granted
+            and database = (select oid from pg_database where datname = current_database())";
         sqlx::query_scalar(waiting).bind(self.table).fetch_one(&mut self.connection).await.unwrap()
+    }
+
+    /// Waits until somebody else waits for a lock of a domain, which whoever stands here holds.
+    pub async fn queued_behind(&mut self) {
+        let began = Instant::now();
+        let waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted
+            and database = (select oid from pg_database where datname = current_database()))";
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut self.connection).await.unwrap() {
+            assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for a domain's lock");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn open(self) {
