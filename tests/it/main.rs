@@ -19,6 +19,7 @@ mod online;
 mod openapi;
 mod pictures;
 mod plans;
+mod polling;
 mod properties;
 mod records;
 mod rewriting;

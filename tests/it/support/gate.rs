@@ -36,18 +36,23 @@ impl Gate {
         sqlx::query_scalar(waiting).bind(self.table).fetch_one(&mut self.connection).await.unwrap()
     }
 
-    /// Waits until somebody else waits for a lock of a domain, which whoever stands here holds.
+    /// Waits until somebody else waits for a domain, which whoever stands here holds.
     pub async fn queued_behind(&mut self) {
-        let began = Instant::now();
-        let waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted
-            and database = (select oid from pg_database where datname = current_database()))";
-        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut self.connection).await.unwrap() {
-            assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for a domain's lock");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        domain_awaited(&mut self.connection).await;
     }
 
     pub async fn open(self) {
         self.connection.close().await.unwrap();
+    }
+}
+
+/// Waits until somebody waits for a lock of a domain.
+pub async fn domain_awaited(connection: &mut PgConnection) {
+    let began = Instant::now();
+    let waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database()))";
+    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut *connection).await.unwrap() {
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for a domain's lock");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
