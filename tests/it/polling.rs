@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::failures::{Pair, run};
 use crate::support::User;
-use crate::support::gate::domain_awaited;
+use crate::support::gate::advisory_awaited;
 
 /// The IDs of what changed since a time.
 async fn changed(user: &User, since: &str) -> Vec<String> {
@@ -75,7 +75,7 @@ async fn what_waits_for_the_domain_is_found_by_who_asked_while_it_waited() {
         sqlx::query_scalar("select id from domains where name = 'default'").fetch_one(&mut holder).await.unwrap();
     locks::share_catalogue(&mut holder, domain).await.unwrap();
     let asked = async {
-        domain_awaited(&mut holder).await;
+        advisory_awaited(&mut holder).await;
         // The import has begun its transaction; whoever asks now sees nothing of it yet.
         let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut holder).await.unwrap();
         let now = now.to_rfc3339_opts(SecondsFormat::Micros, true);
