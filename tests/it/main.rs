@@ -25,6 +25,7 @@ mod records;
 mod rewriting;
 mod rights;
 mod roles;
+mod round_trips;
 mod secrets;
 mod sessions;
 mod support;
