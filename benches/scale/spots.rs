@@ -15,7 +15,8 @@ type Step = (&'static str, Duration);
 /// Measures all and prints a line for each step.
 pub async fn measure(bench: &Bench) -> anyhow::Result<()> {
     println!("\n| what | n | s | 4 n | s | ratio; linear 4 |\n| --- | --- | --- | --- | --- | --- |");
-    compare("datasets of 400 fields that get others", 125, async |n| children(bench, n).await).await?;
+    compare("datasets of 400 fields that get others", 125, async |n| children(bench, n, 400).await).await?;
+    compare("fields of 500 datasets that get others", 100, async |n| children(bench, 500, n).await).await?;
     compare("bytes in one line of a batch", 3_750_000, async |n| long_line(bench, n).await).await?;
     compare("pictures in one card", 8_000, async |n| pictures(bench, n).await).await?;
     compare("tasks in a chain, each with a clashing output", 1_000, async |n| chain(bench, n).await).await?;
@@ -64,11 +65,13 @@ fn line(id: String, kind: &str, name: String, definition: Value) -> Value {
 }
 
 /// Fields that disappear leave tombstones.
-async fn children(bench: &Bench, n: usize) -> anyhow::Result<Vec<Step>> {
+async fn children(bench: &Bench, datasets: usize, fields: usize) -> anyhow::Result<Vec<Step>> {
     let test = Environment::new(bench, "spot").await?;
     let edition = |edition: usize| -> Vec<Value> {
-        let fields: Vec<Value> = (0..400).map(|field| json!({"id": format!("{edition}_{field}")})).collect();
-        (0..n).map(|at| line(format!("d{at}"), "dataset", format!("D {at}"), json!({"fields": fields}))).collect()
+        let fields: Vec<Value> = (0..fields).map(|field| json!({"id": format!("{edition}_{field}")})).collect();
+        (0..datasets)
+            .map(|at| line(format!("d{at}"), "dataset", format!("D {at}"), json!({"fields": fields})))
+            .collect()
     };
     batch(&test, &edition(1)).await?;
     let updated = batch(&test, &edition(2)).await?;
