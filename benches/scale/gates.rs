@@ -36,7 +36,7 @@ pub const SINGLE_COMMITS: f64 = 25.0;
 pub fn memory(count: usize) -> f64 {
     match count {
         ..=10_000 => 64.0,
-        ..=100_000 => 150.0,
+        10_001..=100_000 => 150.0,
         _ => 512.0,
     }
 }
