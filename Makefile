@@ -40,5 +40,5 @@ openapi: ## Write docs/openapi.json anew after a handler or a shape changed
 	@cargo build --quiet --bin ferry --tests
 	@target/debug/ferry openapi > docs/openapi.json
 
-bench: install ## Speed beside pg_dump and pg_restore (ARGS="RESOURCES ROUNDS", 10000 and 5 unless given)
+bench: install ## Speed beside pg_dump and pg_restore (ARGS="10000 100000 --rounds 5 --plot FILE", or ARGS=spots)
 	cargo bench --bench scale -- $(ARGS)

@@ -40,15 +40,17 @@ pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<
 
 /// Forgets the tombstones of children that what is staged brings back.
 pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
-    // Mostly there are none, and children are many.
+    // Mostly there are none, and children are many: only those of resources that have some are unpacked, once each.
     sqlx::query(
-        "with deleted as materialized (
-            select t.* from child_tombstones t join staged_resources s on s.id = t.resource_id where t.domain_id = $1
+        "with touched as materialized (
+            select s.id, s.children from staged_resources s
+            where exists (select from child_tombstones t where t.domain_id = $1 and t.resource_id = s.id)
+         ), back as materialized (
+            select s.id, c ->> 0 as key, c ->> 1 as child_id
+            from touched s cross join lateral jsonb_array_elements(s.children) c
          )
-         delete from child_tombstones t using deleted d
-         where t.domain_id = $1 and t.resource_id = d.resource_id and t.key = d.key and t.child_id = d.child_id
-            and exists (select from staged_resources s where s.id = d.resource_id
-                and s.children @> jsonb_build_array(jsonb_build_array(d.key, d.child_id)))",
+         delete from child_tombstones t using back b
+         where t.domain_id = $1 and t.resource_id = b.id and t.key = b.key and t.child_id = b.child_id",
     )
     .bind(domain_id)
     .execute(connection)

@@ -295,8 +295,10 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
         if !same {
             let row = rows.row().text(entry.id.as_str()).text(planned.new_id.as_str());
             let row = row.bytes(&entry.content_hash.0).bytes(&result.0).text(&planned.remapping);
-            // What was changed on its way cannot be read back from the target as it came.
-            let changed = !planned.remapping.is_empty() && staging.planning.options.ids == IdMode::Keep;
+            // What was changed on its way cannot be read back from the target as it came; nor can what names
+            // attachments of the target.
+            let differs = !planned.remapping.is_empty() || result != entry.content_hash;
+            let changed = differs && staging.planning.options.ids == IdMode::Keep;
             let bare = || Entry { definition_id: None, own: Overlay::default(), openings: None, ..entry.clone() };
             let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
             let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;

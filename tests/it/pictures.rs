@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::failures::{Pair, run};
 use crate::support::User;
+use crate::support::gate::Gate;
 
 const PATH: &str = "/img/logo.png";
 
@@ -94,4 +95,137 @@ async fn one_card_that_brings_a_shared_picture_leaves_the_other_without_drift() 
         assert_eq!((&all.item(id)["drifted"], &all.item(id)["status"]), (&json!(false), &json!("succeeded")), "{id}");
     }
     pair.end().await;
+}
+
+/// What the cards have to be with these bytes: as in an environment that never had others.
+async fn hashes_with(user: &User, bytes: &[u8]) -> Vec<Value> {
+    user.attachment(PATH, bytes).await;
+    hashes(user).await
+}
+
+async fn hashes(user: &User) -> Vec<Value> {
+    let mut found = user.catalogue().await;
+    found.sort_by_key(|resource| resource["id"].to_string());
+    found.iter().map(|resource| json!([resource["id"], resource["content_hash"]])).collect()
+}
+
+/// A source and a target with two cards that share a picture; a package of one of them, the target's own parse list of
+/// it, and what the cards are with the bytes of either.
+struct Shared {
+    pair: Pair,
+    package: Vec<u8>,
+    with_mine: Vec<Value>,
+    with_theirs: Vec<Value>,
+}
+
+impl Shared {
+    async fn start() -> Self {
+        let pair = Pair::start().await;
+        let (from, to) = (&pair.from, &pair.to);
+        for id in ["c1", "c2"] {
+            card(from, id).await;
+        }
+        let with_theirs = hashes_with(from, b"theirs").await;
+        let with_mine = hashes_with(from, b"mine").await;
+        let package = some(from, &["c1"]).await;
+        card(to, "c1").await;
+        card(to, "c2").await;
+        to.attachment(PATH, b"before").await.is(201);
+        Self { pair, package, with_mine, with_theirs }
+    }
+
+    async fn parsed(&self) -> String {
+        let record = self.pair.to.upload(&self.package).await;
+        assert_eq!(record["status"], "awaiting_confirmation", "{record}");
+        record["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The target holds these bytes, and both cards are what they are with them, in what an export says too.
+    async fn assert_holds(&self, expected: &[u8], with: &[Value]) {
+        let to = &self.pair.to;
+        assert_eq!(bytes(to).await, expected);
+        assert_eq!(hashes(to).await, with);
+        let there = run(&self.pair.from, &to.export_all().await, json!({})).await;
+        let method = if with == self.with_mine { "unchanged" } else { "update" };
+        for id in ["c1", "c2"] {
+            assert_eq!(
+                (&there.item(id)["method"], &there.item(id)["status"] != "failed"),
+                (&json!(method), true),
+                "{id}"
+            );
+        }
+        assert_eq!(hashes(&self.pair.from).await, with);
+    }
+
+    /// A later import tells what was changed in the target, and what was not.
+    async fn assert_drifted(&self, expected: bool) {
+        let parsed = self.parsed().await;
+        let item = self.pair.to.item(&json!({"id": parsed}), "c1").await;
+        assert_eq!(item["drifted"], expected, "{item}");
+        self.pair.to.post(&format!("/api/v1/records/{parsed}/cancel"), json!({})).await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn a_picture_written_after_the_parse_list_was_made_is_replaced_by_the_import() {
+    let shared = Shared::start().await;
+    let to = &shared.pair.to;
+    for method in ["update", "unchanged"] {
+        let id = shared.parsed().await;
+        assert_eq!(to.item(&json!({"id": id}), "c1").await["method"], method);
+        to.attachment(PATH, b"theirs").await.is(200);
+        assert_eq!(hashes(to).await, shared.with_theirs);
+        let ended = to.execute(&id).await;
+        assert_eq!((&ended["status"], &ended["counts"]["update"]), (&json!("succeeded"), &json!(1)), "{ended}");
+        assert_eq!(bytes(to).await, b"mine");
+        assert_eq!(hashes(to).await, shared.with_mine);
+        shared.assert_drifted(false).await;
+    }
+    shared.assert_holds(b"mine", &shared.with_mine).await;
+    shared.pair.end().await;
+}
+
+#[tokio::test]
+async fn a_picture_written_while_an_import_applies_comes_after_it() {
+    let shared = Shared::start().await;
+    let to = &shared.pair.to;
+    let id = shared.parsed().await;
+    let mut gate = Gate::shut(&shared.pair.production.database, "resources").await;
+    let importing = to.execute(&id);
+    let writing = async {
+        gate.reached().await;
+        let open = async {
+            gate.queued_behind().await;
+            gate.open().await;
+        };
+        tokio::join!(to.attachment(PATH, b"theirs"), open).0.is(200);
+    };
+    let (ended, ()) = tokio::join!(importing, writing);
+    assert_eq!((&ended["status"], &ended["counts"]["update"]), (&json!("succeeded"), &json!(1)), "{ended}");
+    assert_eq!(bytes(to).await, b"theirs");
+    shared.assert_drifted(true).await;
+    shared.assert_holds(b"theirs", &shared.with_theirs).await;
+    shared.pair.end().await;
+}
+
+#[tokio::test]
+async fn a_picture_being_written_when_an_import_comes_to_apply_is_replaced_by_it() {
+    let shared = Shared::start().await;
+    let to = &shared.pair.to;
+    let id = shared.parsed().await;
+    let mut gate = Gate::shut(&shared.pair.production.database, "attachments").await;
+    let importing = async {
+        gate.reached().await;
+        let open = async {
+            gate.queued_behind().await;
+            gate.open().await;
+        };
+        tokio::join!(to.execute(&id), open).0
+    };
+    let (written, ended) = tokio::join!(to.attachment(PATH, b"theirs"), importing);
+    written.is(200);
+    assert_eq!((&ended["status"], &ended["counts"]["update"]), (&json!("succeeded"), &json!(1)), "{ended}");
+    shared.assert_drifted(false).await;
+    shared.assert_holds(b"mine", &shared.with_mine).await;
+    shared.pair.end().await;
 }

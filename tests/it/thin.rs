@@ -95,6 +95,34 @@ async fn new_bytes_of_an_attachment_travel_with_what_names_it() {
 }
 
 #[tokio::test]
+async fn what_names_a_picture_that_only_the_target_has_is_sent_once() {
+    let (test, production, target) = retail_pair("").await;
+    let (from, to) = (test.admin(), production.admin());
+    to.attachment("/files/theirs.bin", b"theirs").await.is(201);
+    from.attachment("/files/mine.bin", b"mine").await.is(201);
+    let definition = json!({"images": ["/files/theirs.bin", "/files/mine.bin"]});
+    from.resource("half_mine", "card", "Half mine", "/Files", definition).await;
+    let (record, first) = migrate(&from, &target, json!({})).await;
+    assert_eq!(first.resources.len(), first.listed);
+    assert_eq!(record["counts"]["create"], first.listed);
+    let (record, second) = migrate(&from, &target, json!({})).await;
+    assert_eq!(record["counts"]["unchanged"], first.listed);
+    assert_eq!((second.resources, second.attachments), (vec![], 0));
+    assert_eq!(to.get("/api/v1/attachments/files/theirs.bin").await.bytes, b"theirs");
+
+    // Other bytes there make it another: it is sent, and then it is not.
+    to.attachment("/files/theirs.bin", b"theirs, too").await.is(200);
+    let (_, third) = migrate(&from, &target, json!({})).await;
+    assert_eq!((third.resources, third.attachments), (vec!["half_mine".to_owned()], 0));
+    assert_eq!(to.get("/api/v1/attachments/files/theirs.bin").await.bytes, b"theirs, too");
+    let (record, fourth) = migrate(&from, &target, json!({})).await;
+    assert_eq!(record["counts"]["unchanged"], first.listed);
+    assert_eq!(fourth.resources, Vec::<String>::new());
+    test.end().await;
+    production.end().await;
+}
+
+#[tokio::test]
 async fn what_was_remapped_is_left_out_under_the_same_remapping_alone() {
     let (test, production, target) = retail_pair("").await;
     let (from, to) = (test.admin(), production.admin());

@@ -105,6 +105,28 @@ pub async fn settled(process: &Process, record: &Value) {
     let entries: i64 =
         sqlx::query_scalar("select count(*) from import_entries").fetch_one(&mut connection).await.unwrap();
     assert_eq!(entries, 0, "parsed entries are left over");
+    if record["status"] == "succeeded" {
+        nothing_staged(&mut connection, record).await;
+    }
+}
+
+/// Every body belongs to a version, or to a run of another record.
+async fn nothing_staged(connection: &mut sqlx::PgConnection, record: &Value) {
+    let id: uuid::Uuid = record["id"].as_str().unwrap().parse().unwrap();
+    let runs: i64 = sqlx::query_scalar("select count(*) from runs where record_id = $1")
+        .bind(id)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let bodies: i64 = sqlx::query_scalar(
+        "select count(*) from definitions d
+         where not exists (select from resource_versions v where v.definition_id = d.id)
+            and not exists (select from runs r where d.id >= r.block and d.id < r.block + 16777216)",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap();
+    assert_eq!((runs, bodies), (0, 0), "runs and bodies are left over");
 }
 
 /// A succeeded import: the target holds what the package held, once, and the same again changes nothing.

@@ -1,9 +1,11 @@
 //! A target that is killed while it imports.
 
-use serde_json::json;
+use std::collections::HashMap;
 
-use super::invariants::{editions, hashes, hashes_of, invariants, start};
-use crate::support::gate::Gate;
+use serde_json::{Value, json};
+
+use super::invariants::{MANY, contents, editions, hashes, hashes_of, invariants, settled, start};
+use crate::support::gate::{Gate, advisory_awaited, hold_rows};
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{User, scratch};
@@ -83,7 +85,7 @@ async fn an_import_with_new_ids_killed_in_its_transaction_creates_each_resource_
     target.restart().await;
     let ended = target.admin().ended(&id).await;
     assert_eq!(ended["status"], "succeeded", "{ended}");
-    super::invariants::settled(&target, &ended).await;
+    settled(&target, &ended).await;
     let items = target.admin().items(&id).await;
     let written: Vec<_> = items.iter().map(|item| item["new_id"].clone()).collect();
     assert_eq!(written, planned, "the plan's IDs are kept over the restart");
@@ -91,6 +93,56 @@ async fn an_import_with_new_ids_killed_in_its_transaction_creates_each_resource_
     assert_eq!(there.len(), items.len());
     assert!(written.iter().all(|id| there.contains_key(id.as_str().unwrap())));
     target.end().await;
+}
+
+#[tokio::test]
+async fn an_import_killed_while_it_rewrites_is_taken_over_by_another_server() {
+    let editions = editions().await;
+    let mut first = Process::start("production").await;
+    let parsed = first.admin().upload(&editions.packages[0]).await;
+    let id = parsed["id"].as_str().unwrap().to_owned();
+    first.admin().plan(&id, json!({"change_ids": true})).await;
+    // The first portion of what it rewrites is committed, the second one never is.
+    let second_portion = "(new.id - 1) % 16777216 > 1100";
+    let mut holder = hold_rows(&first.database, "definitions", second_portion).await;
+    start(&first.admin(), &id).await;
+    advisory_awaited(&mut holder).await;
+    let count = "select (select count(*) from runs), (select count(*) from definitions)";
+    let (runs, bodies): (i64, i64) = sqlx::query_as(count).fetch_one(&mut holder).await.unwrap();
+    assert!(runs == 2 && bodies > MANY as i64, "nothing is rewritten yet: {runs} runs, {bodies} bodies");
+    first.kill();
+    sqlx::Connection::close(holder).await.unwrap();
+    assert!(hashes(&first).await.is_empty());
+
+    let second = first.replica().await;
+    let ended = second.admin().ended(&id).await;
+    assert_eq!((&ended["status"], &ended["counts"]["create"]), (&json!("succeeded"), &json!(MANY)), "{ended}");
+    settled(&second, &ended).await;
+    // What is there is what came, under its new IDs.
+    let old: HashMap<Value, Value> = second
+        .admin()
+        .items(&id)
+        .await
+        .into_iter()
+        .map(|item| (item["new_id"].clone(), item["resource_id"].clone()))
+        .collect();
+    let back = |mut resource: Value| {
+        resource["id"] = old[&resource["id"]].clone();
+        for reference in resource["references"].as_array_mut().unwrap() {
+            reference["resource_id"] = old[&reference["resource_id"]].clone();
+        }
+        resource["content_hash"] = Value::Null;
+        resource
+    };
+    let mut there: Vec<Value> = contents(&second.admin()).await.into_iter().map(back).collect();
+    there.sort_by_key(|resource| resource["id"].as_str().unwrap().to_owned());
+    let mut expected = editions.catalogues[0].clone();
+    for resource in &mut expected {
+        resource["content_hash"] = Value::Null;
+    }
+    expected.sort_by_key(|resource| resource["id"].as_str().unwrap().to_owned());
+    assert!(there == expected, "the target does not hold what the source holds");
+    second.end().await;
 }
 
 #[tokio::test]

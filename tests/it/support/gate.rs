@@ -30,11 +30,42 @@ impl Gate {
 
     /// How many stand at it.
     pub async fn waiting(&mut self) -> i64 {
-        let waiting = "select count(*) from pg_locks where relation = $1::regclass and not granted";
+        // Tables of databases that were copied from one template have the same number.
+        let waiting = "select count(*) from pg_locks where relation = $1::regclass and not granted
+            and database = (select oid from pg_database where datname = current_database())";
         sqlx::query_scalar(waiting).bind(self.table).fetch_one(&mut self.connection).await.unwrap()
+    }
+
+    /// Waits until somebody else waits for a domain, which whoever stands here holds.
+    pub async fn queued_behind(&mut self) {
+        advisory_awaited(&mut self.connection).await;
     }
 
     pub async fn open(self) {
         self.connection.close().await.unwrap();
+    }
+}
+
+/// Whoever inserts such a row waits as long as the connection lives; `condition` is about `new`.
+pub async fn hold_rows(database: &str, table: &str, condition: &str) -> PgConnection {
+    let mut connection = PgConnection::connect(database).await.unwrap();
+    let statements = format!(
+        "create function held() returns trigger language plpgsql as
+            $$ begin if {condition} then perform pg_advisory_xact_lock_shared(0); end if; return new; end $$;
+         create trigger held before insert on {table} for each row execute function held();
+         select pg_advisory_lock(0)"
+    );
+    sqlx::raw_sql(&statements).execute(&mut connection).await.unwrap();
+    connection
+}
+
+/// Waits until somebody waits for a lock of a domain, or of rows that are held.
+pub async fn advisory_awaited(connection: &mut PgConnection) {
+    let began = Instant::now();
+    let waiting = "select exists (select from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database()))";
+    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut *connection).await.unwrap() {
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
