@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
@@ -201,7 +202,7 @@ async fn read(
     });
     let limit = app.config.limits.max_definition_bytes;
     let types = app.types.clone();
-    let decoded = stream(receiver).map(|lines| {
+    let decoded = ReceiverStream::new(receiver).map(|lines| {
         let (types, index, known) = (types.clone(), index.clone(), known.clone());
         blocking(move || Ok(decode(&types, &index, &known, &lines, limit)?))
     });
@@ -324,11 +325,6 @@ async fn attachments(
         app.store.put_file(&attachment_key(&hash), file.path()).await?;
     }
     Ok(package)
-}
-
-/// A channel as a stream.
-fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
-    futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
 /// The lines of a batch.
