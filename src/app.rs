@@ -17,7 +17,7 @@ use crate::db::{self, Acquire, DbError, PgPool};
 use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::resource::Hash;
 use crate::domain::type_file::{TypeError, Types};
-use crate::package::reader::Limits;
+use crate::package::Limits;
 use crate::remote::{Allowed, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};

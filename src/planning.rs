@@ -76,9 +76,6 @@ pub struct Planning {
 impl Planning {
     /// Makes the plan of a parsed import as the target stands now. `before`, a plan of the same import and
     /// options, spares reading the package again where its mapping still holds.
-    ///
-    /// # Errors
-    /// The database or the package fails.
     pub async fn make(
         app: &App,
         connection: &mut PgConnection,

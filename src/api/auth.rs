@@ -18,8 +18,8 @@ use crate::wire::user::Whoami;
 
 use super::Shared;
 use super::client::ClientAddress;
+use super::cookie;
 use super::error::ApiError;
-use super::session;
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ pub async fn authorize(
         let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
         let caller = Caller::by(&app, credentials(&app, request.headers())?, address).await?;
         let by_cookie = matches!(caller.credentials, Credentials::Session(_));
-        if by_cookie && !request.method().is_safe() && !session::is_own_page(&app, request.headers()) {
+        if by_cookie && !request.method().is_safe() && !cookie::is_own_page(&app, request.headers()) {
             let detail = "This request does not come from this server's own page. Programs use a token.";
             return Err(ApiError::forbidden(detail));
         }
@@ -186,7 +186,7 @@ pub async fn authorize(
 /// A header that is there decides: a wrong one does not fall back to the cookie.
 fn credentials(app: &Shared, headers: &HeaderMap) -> Result<Credentials, ApiError> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
-        let key = session::key_of(app, headers).ok_or_else(unauthorized)?;
+        let key = cookie::key_of(app, headers).ok_or_else(unauthorized)?;
         return Ok(Credentials::Session(token_hash(&key)));
     };
     let (scheme, token) = given.to_str().ok().and_then(|given| given.split_once(' ')).unwrap_or_default();

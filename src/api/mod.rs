@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod bounds;
 mod client;
+mod cookie;
 mod csv;
 mod domains;
 mod environment;
@@ -23,6 +24,7 @@ mod packages;
 mod pieces;
 mod plans;
 mod record_actions;
+mod record_items;
 mod record_notes;
 mod records;
 mod resource_writes;
@@ -108,8 +110,8 @@ fn table() -> Vec<Route> {
         may(P::MigrationOnline, routes!(migrations::create)),
         may(P::MigrationOnline, routes!(migrations::confirm)),
         signed_in(routes!(records::list)),
-        signed_in(routes!(records::show)),
-        signed_in(routes!(records::items)),
+        signed_in(routes!(long_poll::show)),
+        signed_in(routes!(record_items::items)),
         signed_in(routes!(record_notes::warnings)),
         signed_in(routes!(record_notes::checklist)),
         signed_in(routes!(events::events)),

@@ -1,7 +1,6 @@
-//! Records: list, one, items.
+//! Records: the list; finding one, and how clients see it.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -14,22 +13,20 @@ use serde_json::Value;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::db::record_items::CHUNK;
 use crate::db::records::{self as rows, Filter};
 use crate::db::resources::lack_secrets;
-use crate::db::{DbError, PgConnection, record_items};
-use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING, Status};
+use crate::db::{DbError, PgConnection};
+use crate::domain::outcome::{ChecklistEntry, SECRET_MISSING};
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
-use crate::wire::record::{Item, Progress, Record, TargetRef};
+use crate::wire::record::{Progress, Record, TargetRef};
 
 use super::Shared;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
+use super::extract::{Query, from_cursor, page, page_size, time};
 use super::idempotency::Once;
-use super::long_poll;
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -125,33 +122,6 @@ pub async fn list(
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
 }
 
-/// How long an answer is held back.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct ShowQuery {
-    /// Answer only once the record is neither `queued` nor `running`, at the latest after so many seconds.
-    #[param(minimum = 0, maximum = 30, default = 0)]
-    wait_seconds: Option<u64>,
-}
-
-/// One record, at once or when its work has ended.
-#[utoipa::path(get, path = "/api/v1/records/{id}", params(ShowQuery), responses((status = 200, body = Record)))]
-pub async fn show(
-    State(app): State<Shared>,
-    caller: Caller,
-    Path(id): Path<Uuid>,
-    Query(query): Query<ShowQuery>,
-) -> Result<Json<Record>, ApiError> {
-    if let Some(seconds) = query.wait_seconds.filter(|seconds| *seconds > 0) {
-        if seconds > 30 {
-            return Err(ApiError::field("wait_seconds", "must be at most 30"));
-        }
-        return Ok(Json(long_poll::record(&app, &caller, id, Duration::from_secs(seconds)).await?));
-    }
-    let mut connection = app.pool.acquire().await?;
-    let row = find(&mut connection, &caller, id).await?;
-    Ok(Json(ticked(&mut connection, row).await?))
-}
-
 /// A record with what is done of its checklist by now.
 pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
     let domain_id = row.domain_id;
@@ -200,82 +170,6 @@ pub(super) async fn lock(connection: &mut PgConnection, caller: &Caller, id: Uui
 fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
     let found = found.filter(|record| caller.sees_all_records() || record.requested_by == caller.username());
     found.ok_or_else(|| ApiError::not_found("record"))
-}
-
-/// What a list of items is narrowed to.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct ItemsQuery {
-    /// In this status.
-    #[param(value_type = Option<Status>)]
-    status: Option<String>,
-    /// With this method.
-    #[param(value_type = Option<Method>)]
-    method: Option<String>,
-    /// Of this type.
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    /// Leaves out those that are `as_sent` in this status, and have neither errors nor warnings: whoever sent the
-    /// package knows all that they say.
-    #[param(value_type = Option<Status>)]
-    but: Option<String>,
-    /// Where the page begins: `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// How many items.
-    #[param(minimum = 1, maximum = 500, default = 50)]
-    limit: Option<u32>,
-}
-
-/// The statuses of items.
-const STATUSES: [&str; 5] = ["pending", "succeeded", "failed", "skipped", "unchanged"];
-
-/// The items of a record, in dependency order.
-#[utoipa::path(get, path = "/api/v1/records/{id}/items", params(ItemsQuery), responses((status = 200, body = List<Item>)))]
-pub async fn items(
-    State(app): State<Shared>,
-    caller: Caller,
-    Path(id): Path<Uuid>,
-    Query(query): Query<ItemsQuery>,
-) -> Result<Json<List<Item>>, ApiError> {
-    let limit = page_size(query.limit)? as usize;
-    let word = |field: &str, value: &Option<String>, known: &[&str]| match value.as_deref() {
-        Some(word) if !known.contains(&word) => {
-            Err(ApiError::field(field, format!("must be one of {}", known.join(", "))))
-        }
-        _ => Ok(()),
-    };
-    word("status", &query.status, &STATUSES)?;
-    word("but", &query.but, &STATUSES)?;
-    let but = query.but.as_deref().and_then(Status::parse);
-    word("method", &query.method, &["create", "update", "unchanged", "skip", "map", "delete", "blocked"])?;
-    let mut place: i32 = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
-    if !(0..=i32::MAX - CHUNK as i32).contains(&place) {
-        return Err(ApiError::field("cursor", "is not one that this list gave"));
-    }
-    let mut connection = app.pool.acquire().await?;
-    find(&mut connection, &caller, id).await?;
-    let wanted = |item: &Item| {
-        let is = |value: Value, word: &Option<String>| word.as_ref().is_none_or(|word| value == **word);
-        is(serde_json::json!(item.status), &query.status)
-            && is(serde_json::json!(item.method), &query.method)
-            && query.kind.as_ref().is_none_or(|kind| *kind == item.kind)
-            && !but.is_some_and(|status| item.is_as_sent(status))
-    };
-    let filter = (query.status.as_deref(), query.method.as_deref(), query.kind.as_deref());
-    let mut found: Vec<(i32, Item)> = Vec::new();
-    while found.len() <= limit {
-        let chunks = record_items::chunks(&mut connection, id, place, filter, 4).await?;
-        let Some(last) = chunks.last().map(|chunk| chunk.first) else { break };
-        for chunk in chunks {
-            let items: Vec<Item> =
-                serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
-            let placed = items.into_iter().enumerate().map(|(at, item)| (chunk.first + at as i32, item));
-            found.extend(placed.filter(|(at, item)| *at >= place && wanted(item)));
-        }
-        place = last + CHUNK as i32;
-    }
-    let next_cursor = found.get(limit).map(|(at, _)| cursor(at));
-    found.truncate(limit);
-    Ok(Json(List { items: found.into_iter().map(|(_, item)| Item { arrives: None, ..item }).collect(), next_cursor }))
 }
 
 /// A record as clients see it.

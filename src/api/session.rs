@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use axum_extra::extract::cookie::{Cookie, CookieJar};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
@@ -20,7 +20,7 @@ use super::auth::{Caller, Credentials};
 use super::client::ClientAddress;
 use super::error::ApiError;
 use super::extract::JsonBody;
-use super::{Shared, audit};
+use super::{Shared, audit, cookie};
 
 /// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
 const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
@@ -99,7 +99,7 @@ async fn begin(
     if let Some(address) = address {
         rows::take_back(&mut transaction, &address.0).await?;
     }
-    if let Some(before) = key_of(app, headers) {
+    if let Some(before) = cookie::key_of(app, headers) {
         rows::delete(&mut transaction, &secrets::token_hash(&before).0).await?;
     }
     if !rows::insert(&mut transaction, account, &hash.0).await? {
@@ -109,7 +109,7 @@ async fn begin(
     let user = (Some(signed.user.domain_id), Some(signed.user.username.as_str()));
     audit::sign_in(&mut transaction, user, client, true).await?;
     transaction.commit().await?;
-    Ok((cookie(app, key), Caller::of(signed, Credentials::Session(hash), client)))
+    Ok((cookie::of(app, key), Caller::of(signed, Credentials::Session(hash), client)))
 }
 
 /// Signs out: ends the session and clears its cookie.
@@ -131,7 +131,7 @@ pub async fn sign_out(State(app): State<Shared>, caller: Caller, headers: Header
     audit::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
         .await?;
     transaction.commit().await?;
-    let jar = CookieJar::from_headers(&headers).remove(cookie(&app, String::new()));
+    let jar = CookieJar::from_headers(&headers).remove(cookie::of(&app, String::new()));
     Ok((StatusCode::NO_CONTENT, jar).into_response())
 }
 
@@ -157,38 +157,4 @@ fn network(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets()[..8].to_vec(),
     }
-}
-
-/// Browsers share cookies between the ports of a host, so that each environment has a name of its own.
-fn cookie_name(app: &App) -> String {
-    format!("ferry_session_{}", app.identity.id.split('-').next().unwrap_or_default())
-}
-
-/// The browser forgets it when it is closed; how long it is good for is decided here.
-fn cookie(app: &App, key: String) -> Cookie<'static> {
-    let server = &app.config.server;
-    let secure = server.tls_cert.is_some() || server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
-    let built = Cookie::build((cookie_name(app), key)).path("/").http_only(true).same_site(SameSite::Strict);
-    built.secure(secure).build()
-}
-
-/// The key of the session whose cookie came along.
-pub(super) fn key_of(app: &App, headers: &HeaderMap) -> Option<String> {
-    let jar = CookieJar::from_headers(headers);
-    jar.get(&cookie_name(app)).map(|cookie| cookie.value().to_owned()).filter(|key| !key.is_empty())
-}
-
-/// Whether a request that the cookie of a session came along with was made by our own page: a browser sends the
-/// cookie with whatever another page makes it ask for. What no browser sends says neither, and is refused.
-pub(super) fn is_own_page(app: &App, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if headers.contains_key("sec-fetch-site") {
-        return text("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"));
-    }
-    let origin = |url: &str| url::Url::parse(url).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
-    let Some(given) = text(header::ORIGIN.as_str()).and_then(origin) else { return false };
-    let public = app.config.server.public_url.as_deref().and_then(origin);
-    let host = text(header::HOST.as_str());
-    let here = ["http", "https"].into_iter().filter_map(|scheme| origin(&format!("{scheme}://{}", host?)));
-    public.into_iter().chain(here).any(|own| own == given)
 }

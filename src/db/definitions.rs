@@ -26,9 +26,6 @@ pub struct Bodies {
 
 impl Bodies {
     /// Takes a block of IDs.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn begin(connection: &mut PgConnection) -> Result<Self, DbError> {
         let block = sqlx::query_scalar!(r#"select nextval('definition_blocks') as "block!""#);
         let block = block.fetch_one(connection).await?;
@@ -77,9 +74,6 @@ pub fn bodies<'a>(connection: &'a mut PgConnection, ids: &'a [i64]) -> BoxStream
 }
 
 /// Whether a version points at a body.
-///
-/// # Errors
-/// The database fails.
 pub async fn is_used(connection: &mut PgConnection, id: i64) -> Result<bool, DbError> {
     let found =
         sqlx::query_scalar!(r#"select exists (select from resource_versions where definition_id = $1) as "used!""#, id);
@@ -87,27 +81,18 @@ pub async fn is_used(connection: &mut PgConnection, id: i64) -> Result<bool, DbE
 }
 
 /// How many of some bodies are there.
-///
-/// # Errors
-/// The database fails.
 pub async fn count(connection: &mut PgConnection, ids: &[i64]) -> Result<i64, DbError> {
     let found = sqlx::query_scalar!(r#"select count(*) as "count!" from definitions where id = any($1)"#, ids);
     Ok(found.fetch_one(connection).await?)
 }
 
 /// Notes that a record's run stages bodies in a block.
-///
-/// # Errors
-/// The database fails.
 pub async fn note_run(connection: &mut PgConnection, block: i64, record_id: Uuid) -> Result<(), DbError> {
     sqlx::query!("insert into runs (block, record_id) values ($1, $2)", block, record_id).execute(connection).await?;
     Ok(())
 }
 
 /// Removes what runs of a record have staged, but for some blocks: their workers died.
-///
-/// # Errors
-/// The database fails.
 pub async fn drop_other_runs(connection: &mut PgConnection, record_id: Uuid, kept: &[i64]) -> Result<(), DbError> {
     sqlx::query!(
         "with gone as (delete from runs where record_id = $1 and block <> all($2) returning block)
@@ -121,9 +106,6 @@ pub async fn drop_other_runs(connection: &mut PgConnection, record_id: Uuid, kep
 }
 
 /// The record's import is being applied: what it staged is the catalogue's now, but for bodies that it does not use.
-///
-/// # Errors
-/// The database fails.
 pub async fn use_runs(connection: &mut PgConnection, record_id: Uuid, unused: &[i64]) -> Result<(), DbError> {
     sqlx::query!(
         "with own as (delete from runs where record_id = $1 returning block)
@@ -139,9 +121,6 @@ pub async fn use_runs(connection: &mut PgConnection, record_id: Uuid, unused: &[
 
 /// Removes what is staged for records that have ended, and (after so many days) for those that nobody confirms:
 /// such an import is parsed again when it is executed.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget_runs(connection: &mut PgConnection, days: u32) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "with old as (

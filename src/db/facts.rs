@@ -15,9 +15,6 @@ use crate::domain::type_file::Types;
 use super::{DbError, attachment_bases, attachments, environment, graph, tombstones};
 
 /// Loads the facts for a plan of some entries from one source environment into one domain.
-///
-/// # Errors
-/// The database fails.
 pub async fn load(
     connection: &mut PgConnection,
     types: &Types,

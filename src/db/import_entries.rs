@@ -11,9 +11,6 @@ use super::DbError;
 const CHUNK: usize = 500;
 
 /// Replaces the entries of a record.
-///
-/// # Errors
-/// The database fails.
 pub async fn replace(connection: &mut PgConnection, record_id: Uuid, entries: &[Entry]) -> Result<(), DbError> {
     delete(connection, record_id).await?;
     for (index, chunk) in entries.chunks(CHUNK).enumerate() {
@@ -31,9 +28,6 @@ pub async fn replace(connection: &mut PgConnection, record_id: Uuid, entries: &[
 }
 
 /// The entries of a record, in their order.
-///
-/// # Errors
-/// The database fails.
 pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Entry>, DbError> {
     let chunks =
         sqlx::query_scalar!("select entries from import_entries where record_id = $1 order by first", record_id)
@@ -48,9 +42,6 @@ pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<
 }
 
 /// Forgets the entries of a record that has ended.
-///
-/// # Errors
-/// The database fails.
 pub async fn delete(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
     sqlx::query!("delete from import_entries where record_id = $1", record_id).execute(connection).await?;
     Ok(())

@@ -25,9 +25,6 @@ pub struct Job {
 }
 
 /// Queues a job for a record, in the transaction that makes it necessary.
-///
-/// # Errors
-/// The database fails.
 pub async fn queue(
     connection: &mut PgConnection,
     kind: JobKind,
@@ -46,9 +43,6 @@ pub async fn queue(
 }
 
 /// Takes the oldest job of a kind that is due and sets its record running. `None`: there is none now.
-///
-/// # Errors
-/// The database fails.
 pub async fn claim(
     connection: &mut PgConnection,
     kind: JobKind,
@@ -101,9 +95,6 @@ pub struct Claimed {
 
 /// Puts back the jobs of a kind whose workers have lost their leases. A stopped worker may still hold the row of its
 /// job: its connection is ended first.
-///
-/// # Errors
-/// The database fails.
 pub async fn put_back_lost(connection: &mut PgConnection, kind: JobKind) -> Result<(), DbError> {
     let lost = sqlx::query_scalar!(
         r#"select pg_terminate_backend(a.pid, 5000) as "ended!" from jobs j
@@ -218,9 +209,6 @@ pub async fn failing(connection: &mut PgConnection, job: &Job, seconds: Option<f
 }
 
 /// Ends what is being done for a record, whoever does it: his backend is ended, his writes are fenced off.
-///
-/// # Errors
-/// The database fails.
 pub async fn stop(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
     let stopped = sqlx::query!(
         "update jobs set state = 'failed', lease_until = null where record_id = $1 and state in ('queued', 'running')
@@ -240,18 +228,12 @@ pub async fn stop(connection: &mut PgConnection, record_id: Uuid) -> Result<(), 
 }
 
 /// Jobs that are not done, in the whole environment.
-///
-/// # Errors
-/// The database fails.
 pub async fn open_count(connection: &mut PgConnection) -> Result<i64, DbError> {
     let found = sqlx::query_scalar!(r#"select count(*) as "open!" from jobs where state in ('queued', 'running')"#);
     Ok(found.fetch_one(connection).await?)
 }
 
 /// Forgets jobs that ended more than so many days ago.
-///
-/// # Errors
-/// The database fails.
 pub async fn forget(connection: &mut PgConnection, days: u32) -> Result<u64, DbError> {
     let done = sqlx::query!(
         "delete from jobs where state in ('done', 'failed') and created_at < clock_timestamp() - make_interval(days => $1)",
@@ -277,8 +259,7 @@ pub enum Notice {
 pub struct Wake(PgListener);
 
 impl Wake {
-    /// # Errors
-    /// No connection.
+    /// Listens, on a connection of its own.
     pub async fn listen(pool: &PgPool) -> Result<Self, DbError> {
         let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
         let own = options.connect_lazy_with((*pool.connect_options()).clone());

@@ -113,9 +113,6 @@ async fn edges(connection: &mut PgConnection, domain_id: i32, some_exist: bool) 
 
 /// Writes the staged attachments: a path that is there gets the new bytes. Returns the paths whose bytes
 /// are new.
-///
-/// # Errors
-/// The database fails.
 pub async fn attachments(connection: &mut PgConnection, domain_id: i32) -> Result<Vec<String>, DbError> {
     let changed = sqlx::query_scalar(
         "insert into attachments (domain_id, path, sha256, size) select $1, path, sha256, size from staged_attachments
@@ -137,9 +134,6 @@ pub async fn check_constraints(connection: &mut PgConnection) -> Result<(), DbEr
 }
 
 /// Writes the staged bases; those that are the same already are left alone.
-///
-/// # Errors
-/// The database fails.
 pub async fn bases(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
     sqlx::query(
         "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, record_id)

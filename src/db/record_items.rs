@@ -33,9 +33,6 @@ pub struct NewChunk {
 }
 
 /// Replaces all items of a record.
-///
-/// # Errors
-/// The database fails.
 pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[NewChunk]) -> Result<(), DbError> {
     sqlx::query!("delete from record_items where record_id = $1", record_id).execute(&mut *connection).await?;
     for chunk in chunks {
@@ -55,9 +52,6 @@ pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[N
 }
 
 /// Writes a chunk in the place of the one that begins there.
-///
-/// # Errors
-/// The database fails.
 pub async fn rewrite(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
     sqlx::query!(
         "update record_items set methods = $3, statuses = $4, types = $5, items = $6 where record_id = $1 and first = $2",
@@ -74,9 +68,6 @@ pub async fn rewrite(connection: &mut PgConnection, record_id: Uuid, chunk: &New
 }
 
 /// The next chunks that may hold an item from a place on, of some status, method and type.
-///
-/// # Errors
-/// The database fails.
 pub async fn chunks(
     connection: &mut PgConnection,
     record_id: Uuid,

@@ -10,7 +10,8 @@ use sqlx::{Decode, FromRow, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::domain::outcome::Counts;
-use crate::domain::record::{Phase, RecordKind, RecordStatus, Transfer};
+use crate::domain::record::{Phase, RecordKind, RecordStatus};
+use crate::domain::transfer::Transfer;
 
 use super::DbError;
 

@@ -186,9 +186,6 @@ impl Staged {
 }
 
 /// Tells the planner what is staged: without it a merge of 10,000 rows takes a minute.
-///
-/// # Errors
-/// The database fails.
 pub async fn analyze(connection: &mut PgConnection) -> Result<(), DbError> {
     connection
         .execute("analyze staged_resources (ordinal, id, base_revision); analyze staged_references (from_id); analyze staged_bases (source_id)")

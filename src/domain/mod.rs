@@ -21,6 +21,7 @@ pub mod record;
 pub mod resource;
 pub mod resource_type;
 pub mod sight;
+pub mod transfer;
 pub mod trust;
 pub mod type_file;
 mod type_overlaps;

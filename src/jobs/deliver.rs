@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::db::DbError;
 use crate::db::records::{Note, Record};
-use crate::domain::record::{Extent, Phase, Progress, Transfer};
+use crate::domain::record::{Phase, Progress};
+use crate::domain::transfer::{Extent, Transfer};
 use crate::remote::{PIECE, RemoteError};
 use crate::wire;
 use crate::wire::record::PackageInfo;

@@ -12,8 +12,9 @@ use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::Method;
-use crate::domain::record::{Final, JobKind, Run, Transfer};
+use crate::domain::record::{Final, JobKind};
 use crate::domain::resource::Hash;
+use crate::domain::transfer::{Run, Transfer};
 use crate::planning::{self, Planning};
 use crate::trust;
 use crate::wire::record::{Item, PlanRequest, RecordError};
@@ -25,9 +26,6 @@ use super::{Context, JobError, rewrite};
 const TRIES: usize = 3;
 
 /// Executes an import.
-///
-/// # Errors
-/// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;

@@ -13,8 +13,9 @@ use crate::db::exports::Named;
 use crate::db::records::{Note, Packed, Record, Rest};
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
-use crate::domain::record::{Extent, Phase, Progress};
+use crate::domain::record::{Phase, Progress};
 use crate::domain::resource::ResourceId;
+use crate::domain::transfer::Extent;
 use crate::planning;
 use crate::store::package_key;
 use crate::wire::record::{Item, PackageInfo};
@@ -47,9 +48,6 @@ const TOLD: u64 = 1_000;
 const MAX_NAMED: usize = 10;
 
 /// Does an export.
-///
-/// # Errors
-/// Why not.
 pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let exported = make(&context, &record, None).await?;

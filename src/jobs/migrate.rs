@@ -4,37 +4,22 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
 use crate::db::records::{Executed, Note, Record, Rest, Shown};
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
-use crate::domain::record::{Consent, Extent, Final, Phase, Progress, RecordStatus, Run, Transfer, Unit};
+use crate::domain::record::{Final, Phase, Progress, RecordStatus, Unit};
+use crate::domain::transfer::{Consent, Extent, Run, Transfer};
 use crate::planning;
 use crate::remote::RemoteError;
 use crate::wire;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
 use super::courier::Courier;
+use super::migration_options::MigrationOptions;
 use super::{Context, JobError, deliver, export, mirrored, notes};
-
-/// What an online migration keeps in its record's options, besides those of its export.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct MigrationOptions {
-    /// How to import at the target.
-    pub(super) plan: PlanRequest,
-    /// The target's plan is shown first.
-    #[serde(default)]
-    confirm: bool,
-}
-
-impl MigrationOptions {
-    pub(super) fn of(record: &Record) -> Result<Self, JobError> {
-        serde_json::from_value(record.options.clone()).map_err(|_| JobError::Corrupt("records.options"))
-    }
-}
 
 /// How often contents that the target turns out to lack are sent after all.
 const SENDINGS: usize = 3;

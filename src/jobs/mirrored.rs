@@ -13,7 +13,7 @@ use crate::wire;
 use crate::wire::record::Item;
 
 use super::courier::Courier;
-use super::migrate::MigrationOptions;
+use super::migration_options::MigrationOptions;
 use super::{JobError, lines};
 
 /// The content hash that a resource has in the target where it need not be changed.

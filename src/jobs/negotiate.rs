@@ -14,7 +14,7 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
 use super::courier::Courier;
-use super::migrate::MigrationOptions;
+use super::migration_options::MigrationOptions;
 use super::pack::{LeaveOut, Prepared};
 use super::{JobError, blocking};
 

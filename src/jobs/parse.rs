@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
@@ -19,8 +20,9 @@ use crate::domain::json;
 use crate::domain::manifest::{Manifest, ShardLine};
 use crate::domain::overlay::Overlay;
 use crate::domain::pages::{PAGED, Page};
-use crate::domain::record::{JobKind, Phase, Progress, Run};
+use crate::domain::record::{JobKind, Phase, Progress};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
+use crate::domain::transfer::Run;
 use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
 use crate::package::reader::{Lines, Package};
@@ -206,7 +208,7 @@ async fn read(
     });
     let limit = app.config.limits.max_definition_bytes;
     let types = app.types.clone();
-    let decoded = stream(receiver).map(|lines| {
+    let decoded = ReceiverStream::new(receiver).map(|lines| {
         let (types, index, known) = (types.clone(), index.clone(), known.clone());
         blocking(move || Ok(decode(&types, &index, &known, &lines, limit)?))
     });
@@ -330,11 +332,6 @@ async fn attachments(
         app.store.put_file(&attachment_key(&hash), file.path()).await?;
     }
     Ok(package)
-}
-
-/// A channel as a stream.
-fn stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
-    futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
 }
 
 /// The lines of a batch.

@@ -1,8 +1,13 @@
-//! Package ⇄ zip, over files: writer, reader, signature. Every package is hostile until proven otherwise.
+//! Package ⇄ zip, over files: writer, reader (`archive`: the zip itself, `manifest`: what comes first), signature. Every package is hostile until proven otherwise.
 
+mod archive;
+mod limits;
+mod manifest;
 pub mod reader;
 pub mod signature;
 pub mod writer;
+
+pub use limits::Limits;
 
 /// Lists every resource.
 pub const INDEX: &str = "index.ndjson";

@@ -2,44 +2,24 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read};
 
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use zip::{CompressionMethod, ZipArchive};
+use zip::ZipArchive;
 
-use crate::domain::manifest::{EntryInfo, FORMAT, Manifest, PRODUCT};
+use crate::domain::manifest::{EntryInfo, Manifest};
 use crate::domain::resource::Hash;
 
-use super::signature::{self, Verify};
+use super::archive::{check_end, checked_name, unreadable};
+use super::limits::{Limits, RATIO_FROM};
+use super::manifest::{check_texts, read_manifest};
+use super::signature::Verify;
 use super::{INDEX, MANIFEST, MAX_SECRETS, PackageError, SECRETS, SIGNATURE, VALUES, shard_name};
 
-/// What a package may hold; sizes in bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// All entries together, unpacked.
-    pub max_unpacked_bytes: u64,
-    /// Resources.
-    pub max_resources: u64,
-    /// One definition.
-    pub max_definition_bytes: u64,
-    /// One attachment.
-    pub max_attachment_bytes: u64,
-    /// Unpacked to packed, for one entry, past its first MiB.
-    pub max_compression_ratio: u64,
-}
-
-/// Largest manifest, in bytes.
-const MAX_MANIFEST: u64 = 256 * 1024 * 1024;
-/// Largest central directory, in bytes.
-const MAX_DIRECTORY: u64 = 512 * 1024 * 1024;
 /// A line may hold this much besides its definition.
 const LINE_SLACK: u64 = 64 * 1024;
 /// Lines are handed on in batches of about this size.
 const BATCH_BYTES: usize = 512 * 1024;
-/// The ratio is looked at once this much was unpacked.
-const RATIO_FROM: u64 = 1024 * 1024;
-
 /// An opened package: its archive is sound, its manifest signed, its entries those of the manifest.
 /// The contents are checked while they are read.
 pub struct Package {
@@ -294,138 +274,4 @@ impl Package {
         }
         Ok(())
     }
-}
-
-fn unreadable(error: zip::result::ZipError) -> PackageError {
-    PackageError::Unreadable(error.to_string())
-}
-
-/// The end record is the last thing in the file, and the directory that it announces can be read into memory.
-fn check_end(file: &mut File) -> Result<(), PackageError> {
-    const END: usize = 22;
-    let wrong = |reason: &str| PackageError::Unreadable(reason.to_owned());
-    let length = file.seek(SeekFrom::End(0))?;
-    let tail = length.min(64 * 1024);
-    file.seek(SeekFrom::Start(length - tail))?;
-    let mut bytes = Vec::with_capacity(tail as usize);
-    file.read_to_end(&mut bytes)?;
-    file.seek(SeekFrom::Start(0))?;
-    let at = (0..bytes.len().saturating_sub(END - 1)).rev().find(|at| bytes[*at..].starts_with(b"PK\x05\x06"));
-    let at = at.ok_or_else(|| wrong("it is not a ZIP archive, or it was cut off"))?;
-    let record = &bytes[at..];
-    let comment = u16::from_le_bytes([record[20], record[21]]) as usize;
-    if record.len() != END + comment {
-        return Err(wrong("something stands after the archive's end"));
-    }
-    let size = u32::from_le_bytes([record[12], record[13], record[14], record[15]]);
-    let directory = match at.checked_sub(20 + 56) {
-        Some(zip64) if size == u32::MAX && bytes[zip64..].starts_with(b"PK\x06\x06") => {
-            bytes[zip64 + 40..zip64 + 48].try_into().map_or(u64::MAX, u64::from_le_bytes)
-        }
-        _ => u64::from(size),
-    };
-    if directory > MAX_DIRECTORY || directory > length {
-        return Err(PackageError::Limit("it has too many entries".to_owned()));
-    }
-    Ok(())
-}
-
-/// What is needed to decide whether the rest can be read at all.
-#[derive(Deserialize)]
-struct Head {
-    format: u64,
-    product: String,
-}
-
-fn read_manifest(
-    archive: &mut ZipArchive<BufReader<File>>,
-    limits: Limits,
-    verify: Verify,
-) -> Result<Manifest, PackageError> {
-    let foreign = |reason: &str| PackageError::Foreign(reason.to_owned());
-    if archive.index_for_name(MANIFEST).is_none() {
-        return Err(foreign("it has no manifest.json"));
-    }
-    let bytes = small_entry(archive, MANIFEST, limits)?;
-    let head: Head = serde_json::from_slice(&bytes).map_err(|_| foreign("its manifest.json is not one of ours"))?;
-    if head.product != PRODUCT {
-        return Err(foreign("its manifest.json names another product"));
-    }
-    if head.format > FORMAT {
-        return Err(PackageError::FormatNewer(head.format));
-    }
-    if archive.index_for_name(SIGNATURE).is_none() {
-        return Err(PackageError::Tampered("its signature is missing".to_owned()));
-    }
-    let envelope = small_entry(archive, SIGNATURE, limits)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
-    signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
-    Ok(manifest)
-}
-
-/// Texts that the database will be given are short and hold nothing that it refuses.
-fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
-    let origin = &manifest.environment;
-    let texts =
-        [&manifest.name, &manifest.domain, &manifest.version, &manifest.exported_by, &origin.name, &origin.kind];
-    let long = texts.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
-    let kept = serde_json::to_value(manifest).map_err(std::io::Error::other)?;
-    if long || crate::domain::json::normalise(&mut { kept }).is_err() {
-        return Err(PackageError::Tampered("its manifest holds texts that no environment writes".to_owned()));
-    }
-    Ok(())
-}
-
-fn small_entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, limits: Limits) -> Result<Vec<u8>, PackageError> {
-    let damaged = |error: &dyn std::fmt::Display| PackageError::Tampered(format!("{name} is damaged: {error}"));
-    let entry = archive.by_name(name).map_err(|error| damaged(&error))?;
-    let (packed, declared) = (entry.compressed_size().max(1), entry.size());
-    let most = MAX_MANIFEST.min(packed.saturating_mul(limits.max_compression_ratio).max(RATIO_FROM));
-    let mut bytes = Vec::new();
-    entry.take(most + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
-    if bytes.len() as u64 > most {
-        return Err(PackageError::Limit(format!("{name} is too large")));
-    }
-    if bytes.len() as u64 != declared {
-        return Err(damaged(&"its length is not the declared one"));
-    }
-    Ok(bytes)
-}
-
-/// A name that only a package can have, on an entry that only holds bytes.
-fn checked_name<R: Read>(entry: &zip::read::ZipFile<'_, R>) -> Result<String, PackageError> {
-    let refuse =
-        |name: &str, reason: &str| Err(PackageError::Unreadable(format!("the entry {} {reason}", name.escape_debug())));
-    let name = entry.name().map_err(unreadable)?.into_owned();
-    if name.starts_with("__MACOSX/") || name.ends_with(".DS_Store") {
-        return refuse(
-            &name,
-            "was added by macOS when the package was packed again; upload the file as it was downloaded",
-        );
-    }
-    if entry.encrypted() {
-        return refuse(&name, "is encrypted");
-    }
-    if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
-        return refuse(&name, "is packed in a way that packages do not use");
-    }
-    let file_type = entry.unix_mode().unwrap_or(0) & 0o170_000;
-    if entry.is_dir() {
-        let known = matches!(name.as_str(), "resources/" | "attachments/") && entry.size() == 0;
-        return if known { Ok(name) } else { refuse(&name, "is a folder that packages do not have") };
-    }
-    if entry.is_symlink() || !matches!(file_type, 0 | 0o100_000) {
-        return refuse(&name, "is not a plain file");
-    }
-    let digits = |text: &str, radix: u32, length: usize| {
-        text.len() == length && text.chars().all(|c| c.is_digit(radix) && !c.is_uppercase())
-    };
-    let known = matches!(name.as_str(), INDEX | VALUES | MANIFEST | SIGNATURE | SECRETS)
-        || name
-            .strip_prefix("resources/")
-            .and_then(|rest| rest.strip_suffix(".ndjson"))
-            .is_some_and(|number| number.len() >= 5 && number.chars().all(|c| c.is_ascii_digit()))
-        || name.strip_prefix("attachments/").is_some_and(|hash| digits(hash, 16, 64));
-    if known { Ok(name) } else { refuse(&name, "has a name that packages do not use") }
 }

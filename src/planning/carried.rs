@@ -60,9 +60,6 @@ pub struct Opened {
 
 /// Opens what a package carries, with a passphrase or as the environment that it is for; none: it carries
 /// nothing. CPU-bound, and takes a good part of a second.
-///
-/// # Errors
-/// [`CarriedError`].
 pub fn open(app: &App, package: &mut Package, passphrase: Option<&str>) -> Result<Option<Opened>, CarriedError> {
     let Some(bytes) = package.secrets()? else { return Ok(None) };
     let belongs = Belongs { environment: &package.manifest.environment.id, record: &package.manifest.record_id };
@@ -141,7 +138,7 @@ fn place(record_id: Uuid) -> String {
 /// Keeps the passphrase of a record until that ends, sealed.
 ///
 /// # Errors
-/// The database fails, or there are no random bytes.
+/// There are no random bytes.
 pub async fn keep_passphrase(
     app: &App,
     connection: &mut PgConnection,
@@ -155,7 +152,7 @@ pub async fn keep_passphrase(
 /// The passphrase of a record that has not ended.
 ///
 /// # Errors
-/// The database fails, or it does not open.
+/// It does not open.
 pub async fn passphrase(
     app: &App,
     connection: &mut PgConnection,
@@ -168,9 +165,6 @@ pub async fn passphrase(
 }
 
 /// What the package of a record carries, and the package again; `known`: the package lists the resource.
-///
-/// # Errors
-/// [`CarriedError`].
 pub async fn read(
     app: &Arc<App>,
     connection: &mut PgConnection,

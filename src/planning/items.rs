@@ -14,9 +14,6 @@ use crate::domain::resource::Hash;
 use crate::wire::record::Item;
 
 /// All items of a record.
-///
-/// # Errors
-/// The database fails.
 pub async fn all_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Item>, DbError> {
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
     let mut items: Vec<Item> = Vec::new();
@@ -49,9 +46,6 @@ pub fn counts(items: &[Item]) -> Counts {
 
 /// Makes the pending items of a record that ends without doing its work final; returns the counts. A chunk that
 /// cannot be read stays as it is, for a record can always end.
-///
-/// # Errors
-/// The database fails.
 pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
     let mut counts = Counts::default();
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;

@@ -102,9 +102,6 @@ fn rewritten_hash(
 }
 
 /// Some bodies by their IDs.
-///
-/// # Errors
-/// The database fails.
 pub async fn load_bodies(connection: &mut PgConnection, ids: Vec<i64>) -> Result<HashMap<i64, String>, DbError> {
     db::definitions::bodies(connection, &ids).try_collect().await
 }

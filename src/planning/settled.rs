@@ -6,8 +6,8 @@ use crate::db::PgConnection;
 use crate::db::records::Record;
 use crate::domain::import_plan::{Facts, Options, Resolution};
 use crate::domain::outcome::Status;
-use crate::domain::record::Run;
 use crate::domain::resource::ResourceId;
+use crate::domain::transfer::Run;
 use crate::wire::record::Item;
 
 use super::PlanningError;

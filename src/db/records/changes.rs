@@ -8,7 +8,8 @@ use crate::db::DbError;
 use crate::db::record_notes::{Notes, replace_rest, shown};
 use crate::domain::failure::Warning;
 use crate::domain::outcome::{ChecklistEntry, Counts};
-use crate::domain::record::{Final, Phase, Progress, RecordStatus, Transfer};
+use crate::domain::record::{Final, Phase, Progress, RecordStatus};
+use crate::domain::transfer::Transfer;
 
 /// What a job says of its record while it goes on.
 #[derive(Debug)]
