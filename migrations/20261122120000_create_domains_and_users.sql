@@ -11,7 +11,9 @@ create table environment (
     sealing_key text not null,
     type_digests jsonb not null default '{}',
     -- Of all of them: who writes into the catalogue must have the same files.
-    types_digest text not null default ''
+    types_digest text not null default '',
+    -- Those of before: a server that still has such files does not take the environment back beside one that runs.
+    superseded_types text[] not null default '{}'
 );
 
 create table domains (

@@ -22,6 +22,8 @@ create table records (
     checklist_total integer not null default 0,
     package jsonb,
     package_key text,
+    -- It may hold in clear what is secret here: it goes with the record's end.
+    package_until_end boolean not null default false,
     -- Who signed the package of an import, and whether that key was known here when it arrived.
     signature jsonb,
     -- That of an export or an import, sealed with the secret key, until the record ends; read by its own jobs alone.

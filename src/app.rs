@@ -41,6 +41,12 @@ pub enum StartError {
     /// A key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// Another server runs with newer type files.
+    #[error(
+        "another server of this environment runs with other resource type files, which came after those of this one: \
+         give this one the same, or stop the others first"
+    )]
+    OldTypes,
     /// The certificate or its key.
     #[error("{0}")]
     Tls(String),
@@ -88,9 +94,9 @@ impl App {
         let types = Arc::new(load_types(&config)?);
         let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;
         let sealer = Sealer::from_base64(&secret_key(&config)?)?;
-        let pool =
-            db::connect(database_url, config.database.max_connections, config.jobs.lease_seconds.saturating_mul(4))
-                .await?;
+        let types_digest = Hash::of(&serde_json::to_vec(&types.digests()).unwrap_or_default()).hex();
+        let idle = config.jobs.lease_seconds.saturating_mul(4);
+        let pool = db::connect(database_url, config.database.max_connections, idle, &types_digest).await?;
         let mut connection = pool.acquire().await.map_err(DbError::from)?;
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;
@@ -98,7 +104,6 @@ impl App {
         let (changes, _) = broadcast::channel(1024);
         let metrics = crate::telemetry::metrics();
         let stopping = watch::Sender::new(false);
-        let types_digest = Hash::of(&serde_json::to_vec(&types.digests()).unwrap_or_default()).hex();
         let workers = db::workers(&pool, config.jobs.connections());
         Ok(Self {
             config,

@@ -51,7 +51,7 @@ impl Bench {
     async fn empty(&self) -> anyhow::Result<String> {
         db::recreate_database(&self.admin, "restored").await?;
         let url = db::with_database(&self.admin, "restored")?;
-        let pool = db::connect(&url, 2, 60).await?;
+        let pool = db::connect(&url, 2, 60, "").await?;
         pool.close().await;
         let mut empty = Command::new("psql");
         empty.args(["-q", "-d", &url, "-c", &format!("drop table {} cascade", TABLES.join(", "))]);

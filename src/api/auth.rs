@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::db::callers::{self, Signed};
+use crate::db::locks;
 use crate::db::users::User;
 use crate::domain::permission::{Permission, held};
 use crate::domain::resource::{Hash, ResourceId};
@@ -170,6 +171,10 @@ pub async fn authorize(
     if needs != Needs::Nothing {
         let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
         let caller = Caller::by(&app, credentials(&app, request.headers())?, address).await?;
+        if !request.method().is_safe() {
+            let mut connection = app.pool.acquire().await?;
+            locks::check_types(&mut connection, &app.types_digest).await?;
+        }
         let by_cookie = matches!(caller.credentials, Credentials::Session(_));
         if by_cookie && !request.method().is_safe() && !cookie::is_own_page(&app, request.headers()) {
             let detail = "This request does not come from this server's own page. Programs use a token.";

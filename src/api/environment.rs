@@ -24,7 +24,7 @@ pub async fn alive() -> &'static str {
     "ok"
 }
 
-/// Database and storage answer.
+/// Database and storage answer, and the resource type files are those of the environment.
 #[utoipa::path(
     get, path = "/readyz",
     responses((status = 200, body = String, content_type = "text/plain"), (status = 503))
@@ -33,7 +33,16 @@ pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> 
     let down = |what: &str| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("The {what} does not answer."))
     };
-    db::ping(&app.pool).await.map_err(|_| down("database"))?;
+    let mut connection = app.pool.acquire().await.map_err(|_| down("database"))?;
+    match db::locks::check_types(&mut connection, &app.types_digest).await {
+        Ok(()) => {}
+        Err(db::DbError::Outdated) => {
+            let detail =
+                "Another server of this environment runs with other resource type files; this one writes nothing.";
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail));
+        }
+        Err(_) => return Err(down("database")),
+    }
     app.store.has("ready").await.map_err(|_| down("storage"))?;
     Ok("ready")
 }

@@ -257,10 +257,10 @@ impl<'a> Write<'a> {
     fn stage(&mut self, line: Checked, old: Option<&Current>, paths: &HashMap<String, Hash>) -> Result<(), ApiError> {
         let Checked { number, id, kind, name, directory, content } = line;
         self.check_old(&id, &kind.key, &directory, old)?;
-        let Content { body, hash, parts, taken, .. } = content;
+        let Content { body, hash, parts, taken, markers, .. } = content;
         let own = resources::overlay(old.and_then(|old| old.overlay.as_deref()))?;
         let mut sealing = Ok(());
-        let overlay = content::written(taken, &own, &mut |secret| {
+        let overlay = content::written(taken, markers, &own, &mut |secret| {
             self.app.sealer.seal_value(id.as_str(), secret).unwrap_or_else(|error| {
                 sealing = Err(error);
                 String::new()
@@ -268,8 +268,9 @@ impl<'a> Write<'a> {
         })?;
         sealing?;
         let same_body = old.filter(|old| old.definition_hash == hash.0).map(|old| old.definition_id);
-        let same =
-            |old: &Current| same_body.is_some() && old.name == name && old.directory == directory && own == overlay;
+        let same = |old: &Current| {
+            same_body.is_some() && old.name == name && old.directory == directory && own.places() == overlay.places()
+        };
         if old.is_some_and(same) {
             self.done.unchanged += 1;
             return Ok(());

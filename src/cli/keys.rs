@@ -75,7 +75,7 @@ fn write(path: &Path, key: &str) -> std::io::Result<()> {
 }
 
 async fn rotate(url: &str, keys: &Rotation) -> anyhow::Result<()> {
-    let pool = db::connect(url, 1, IDLE).await?;
+    let pool = db::connect(url, 1, IDLE, "").await?;
     let mut connection = pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     if !rotation::hold(&mut transaction).await? {

@@ -54,17 +54,13 @@ pub async fn portion(
 }
 
 /// Points the staged versions at their new bodies, in place, and empties the staging tables: `base_revision` says
-/// which. Of current ones the resources and their edges go along, and so does what imports left behind, so that
-/// nothing counts as changed in the target.
+/// which. Of current ones the resources and their edges go along.
 pub async fn apply(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
     for statement in [
         "update resource_versions v set definition_id = s.definition_id, definition_hash = s.definition_hash,
             content_hash = s.content_hash, children = s.children, attachments = s.attachments, overlay = s.overlay
          from staged_resources s
          where v.domain_id = $1 and v.resource_id = s.id and v.revision = s.base_revision",
-        "update import_bases b set result_hash = s.content_hash from staged_resources s join resources r on r.id = s.id
-         where b.target_id = s.id and b.domain_id = $1 and r.domain_id = $1 and r.revision = s.base_revision
-            and b.result_hash = r.content_hash",
         "delete from staged_resources s where not exists (
             select from resources r where r.id = s.id and r.domain_id = $1 and r.revision = s.base_revision)",
         "update resources r set name_scope = s.name_scope, definition_id = s.definition_id,
@@ -81,6 +77,78 @@ pub async fn apply(connection: &mut PgConnection, domain_id: i32) -> Result<(), 
         sqlx::query(statement).bind(domain_id).execute(&mut *connection).await?;
     }
     connection.execute("truncate staged_resources, staged_references").await?;
+    Ok(())
+}
+
+/// Notes which version each import of some types left behind, before their hashes become others.
+pub async fn note_bases(connection: &mut PgConnection, types: &[String]) -> Result<(), DbError> {
+    connection
+        .execute(
+            "create temporary table derived_bases (
+                domain_id integer, source_environment text, source_id text, target_id text, revision bigint
+             ) on commit drop",
+        )
+        .await?;
+    sqlx::query(
+        "insert into derived_bases
+         select distinct on (b.domain_id, b.source_id, b.target_id, b.source_environment)
+            b.domain_id, b.source_environment, b.source_id, b.target_id, v.revision
+         from import_bases b join resource_versions v on v.domain_id = b.domain_id and v.resource_id = b.target_id
+            and v.content_hash = b.result_hash
+         where v.type = any($1)
+         order by b.domain_id, b.source_id, b.target_id, b.source_environment,
+            v.record_id is not distinct from b.record_id desc, v.revision",
+    )
+    .bind(types)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives what imports left behind the hashes that the versions have now: what was changed since stays so, and nothing
+/// else counts as changed.
+pub async fn rebase(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query(
+        "update import_bases b set result_hash = v.content_hash from derived_bases d
+         join resource_versions v on v.domain_id = d.domain_id and v.resource_id = d.target_id and v.revision = d.revision
+         where b.domain_id = d.domain_id and b.source_id = d.source_id and b.target_id = d.target_id
+            and b.source_environment = d.source_environment and b.result_hash <> v.content_hash",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the children of deleted resources that a type does not call children any more.
+pub async fn forget_children(connection: &mut PgConnection, type_key: &str, keys: &[String]) -> Result<(), DbError> {
+    sqlx::query!(
+        "update tombstones set children = coalesce(
+            (select jsonb_agg(c) from jsonb_array_elements(children) c where c ->> 0 = any($2)), '[]')
+         where type = $1",
+        type_key,
+        keys
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "delete from child_tombstones t using resources r
+         where r.id = t.resource_id and r.domain_id = t.domain_id and r.type = $1 and t.key <> all($2)",
+        type_key,
+        keys
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets what was read with other type files than these.
+pub async fn forget_entries(connection: &mut PgConnection, digests: &[Vec<u8>]) -> Result<(), DbError> {
+    sqlx::query!(
+        "update import_bases set entry = null, type_digest = null where entry is not null and type_digest <> all($1)",
+        digests
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -105,8 +173,14 @@ pub async fn vacuum(connection: &mut PgConnection) -> Result<(), DbError> {
 }
 
 /// Imports that are not done were parsed with the old type files: they are parsed again. One that was executed goes
-/// on by itself then.
+/// on by itself then. What they have staged goes.
 pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!(
+        "with staged as (delete from runs returning block)
+         delete from definitions d using staged where d.id >= staged.block and d.id < staged.block + 16777216"
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query!(
         "with stopped as (
             update jobs set state = 'failed', lease_until = null where kind in ('parse', 'execute') and state in ('queued', 'running')

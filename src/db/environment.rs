@@ -59,10 +59,26 @@ pub async fn keep_type_digests(
     digests: &BTreeMap<String, String>,
     of_all: &str,
 ) -> Result<(), DbError> {
-    let keep =
-        sqlx::query!("update environment set type_digests = $1, types_digest = $2", serde_json::json!(digests), of_all);
+    let keep = sqlx::query!(
+        "update environment set type_digests = $1, types_digest = $2,
+            superseded_types = array_remove(superseded_types, $2) || types_digest",
+        serde_json::json!(digests),
+        of_all
+    );
     keep.execute(connection).await?;
     Ok(())
+}
+
+/// Whether some type files were replaced by those that the environment has now, and a server runs with these.
+pub async fn is_superseded(connection: &mut PgConnection, of_all: &str) -> Result<bool, DbError> {
+    let current = sqlx::query_scalar!("select types_digest from environment where $1 = any(superseded_types)", of_all);
+    let Some(current) = current.fetch_optional(&mut *connection).await? else { return Ok(false) };
+    let others = sqlx::query_scalar!(
+        r#"select exists (select from pg_stat_activity
+            where datname = current_database() and application_name = $1) as "others!""#,
+        super::application(&current)
+    );
+    Ok(others.fetch_one(connection).await?)
 }
 
 /// Types whose feature switch is off.

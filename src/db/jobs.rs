@@ -42,19 +42,22 @@ pub async fn queue(
     Ok(())
 }
 
-/// Takes the oldest job of a kind that is due and sets its record running. `None`: there is none now.
+/// Takes the oldest job of a kind that is due and sets its record running. `None`: there is none now, or not for who
+/// has other type files than the environment.
 pub async fn claim(
     connection: &mut PgConnection,
     kind: JobKind,
     lease_seconds: i32,
+    types_digest: &str,
 ) -> Result<Option<Claimed>, DbError> {
     let claimed = sqlx::query!(
         r#"with next as (
             select j.id from jobs j join records r on r.id = j.record_id
+            join environment e on e.types_digest = $4
             where j.kind = $1 and j.state = 'queued' and j.run_at <= clock_timestamp()
               and (j.kind <> 'execute' or not exists (
                 select from jobs o where o.domain_id = j.domain_id and o.kind = 'execute' and o.state = 'running' and o.id <> j.id))
-            order by j.id limit 1 for update skip locked
+            order by j.id limit 1 for update of j, r skip locked
          ), job as (
             update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
                 lease_until = clock_timestamp() + make_interval(secs => $2)
@@ -69,7 +72,8 @@ pub async fn claim(
          select id, record_id, domain_id, run_no, run_no > max_runs as "last!" from job"#,
         kind.as_str(),
         f64::from(lease_seconds),
-        kind.first_phase().map(Phase::as_str)
+        kind.first_phase().map(Phase::as_str),
+        types_digest
     )
     .fetch_optional(connection)
     .await;

@@ -45,8 +45,13 @@ pub use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
 
-/// What every connection of a server calls itself.
+/// What every connection of a server calls itself, at first.
 const APPLICATION: &str = "ferry";
+
+/// The same with the types that the server knows, so that others see them: names have at most 63 bytes.
+fn application(types: &str) -> String {
+    format!("{APPLICATION} {}", types.get(..32).unwrap_or(types))
+}
 
 /// What can go wrong in the database.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +105,11 @@ impl From<sqlx::Error> for DbError {
 
 /// Connects, and brings the schema up to date under a lock, so that replicas may start together. A transaction
 /// in which nothing happens for so many seconds is ended.
-pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32) -> Result<PgPool, DbError> {
+pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32, types: &str) -> Result<PgPool, DbError> {
     // A server that was stopped in the middle of a transaction must not hold what it holds for ever.
     let idle = format!("{idle_seconds}s");
     let options = options(url)?.options([("idle_in_transaction_session_timeout", idle.as_str())]);
+    let options = options.application_name(&application(types));
     // A pool would only say that it took too long.
     let mut first = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
     staging::prepare(&mut first).await?;

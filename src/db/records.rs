@@ -18,8 +18,8 @@ use super::DbError;
 mod changes;
 
 pub use changes::{
-    Arrived, Executed, Next, Note, Packed, Parsed, Plan, Queued, Rest, Shown, note, note_negotiating, parsed, queue,
-    receive, rest, save_plan,
+    Arrived, Executed, Kept, Next, Note, Packed, Parsed, Plan, Queued, Rest, Shown, note, note_negotiating, parsed,
+    queue, receive, rest, save_plan,
 };
 
 /// A record.
@@ -246,12 +246,13 @@ pub async fn list(
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
 
-/// Lets go of the packages of some records that ended more than so many days ago; returns where they rest.
+/// Lets go of the packages of some records that ended more than so many days ago, or have to go with their records; returns where they rest.
 pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result<Vec<String>, DbError> {
     let found = sqlx::query_scalar!(
         r#"with old as (
             select id, package_key from records
-            where package_key is not null and finished_at < clock_timestamp() - make_interval(days => $1)
+            where package_key is not null and finished_at is not null
+                and (package_until_end or finished_at < clock_timestamp() - make_interval(days => $1))
             limit 100 for update skip locked
          )
          update records r set package_key = null from old where r.id = old.id returning old.package_key as "key!""#,

@@ -22,7 +22,7 @@ pub async fn hold(connection: &mut PgConnection) -> Result<bool, DbError> {
     for _ in 0..LOOKS {
         let others = sqlx::query_scalar!(
             r#"select count(*) as "others!" from pg_stat_activity
-               where datname = current_database() and application_name = $1 and pid <> pg_backend_pid()"#,
+               where datname = current_database() and starts_with(application_name, $1) and pid <> pg_backend_pid()"#,
             super::APPLICATION
         );
         // In a transaction the statistics stay as they were first seen.

@@ -19,6 +19,8 @@ pub struct Content {
     pub parts: Parts,
     /// What belongs to the environment alone, as it stood.
     pub taken: Vec<Taken>,
+    /// Where a user put markers in the place of secrets that the type does not know (any more).
+    pub markers: Vec<Location>,
     /// Where a value of `[on_create]` can be set.
     pub openings: Vec<Location>,
 }
@@ -30,8 +32,11 @@ impl Content {
     /// What is wrong with it; secrets are never quoted.
     pub fn parse(resource_type: &ResourceType, mut definition: Value) -> Result<Self, Invalid> {
         definition::check(resource_type, &mut definition)?;
-        let (content, invalid) = Self::of(resource_type, definition);
-        invalid.map_or(Ok(content), Err)
+        let openings = Self::openings(resource_type, &definition);
+        let taken = overlay::take(resource_type, &mut definition);
+        let markers = overlay::take_markers(&mut definition);
+        let (content, invalid) = Self::of_body(resource_type, definition);
+        invalid.map_or(Ok(Self { taken, markers, openings, ..content }), Err)
     }
 
     /// Takes a definition apart, whether it fits its type or not: a reference or a path that cannot be one leaves it
@@ -39,12 +44,18 @@ impl Content {
     pub fn of(resource_type: &ResourceType, mut definition: Value) -> (Self, Option<Invalid>) {
         let openings = Self::openings(resource_type, &definition);
         let taken = overlay::take(resource_type, &mut definition);
+        let (content, invalid) = Self::of_body(resource_type, definition);
+        (Self { taken, openings, ..content }, invalid)
+    }
+
+    fn of_body(resource_type: &ResourceType, mut definition: Value) -> (Self, Option<Invalid>) {
         let body = json::canonical(&definition);
         let (parts, invalid) = match definition::find(resource_type, &mut definition) {
             Ok(parts) => (parts, None),
             Err(invalid) => (Parts::default(), Some(invalid)),
         };
-        (Self { hash: Hash::of(&body), body, parts, taken, openings }, invalid)
+        let (taken, markers, openings) = (Vec::new(), Vec::new(), Vec::new());
+        (Self { hash: Hash::of(&body), body, parts, taken, markers, openings }, invalid)
     }
 
     /// Where a value of `[on_create]` can be set in a definition.
@@ -53,12 +64,22 @@ impl Content {
     }
 }
 
-/// What a user writes: strings in the place of secrets are sealed, markers keep what is there.
+/// What a user writes: strings in the place of secrets are sealed, markers keep what is there, also where the type knows
+/// of no secret any more.
 ///
 /// # Errors
-/// A secret that is neither.
-pub fn written(taken: Vec<Taken>, old: &Overlay, seal: &mut dyn FnMut(&str) -> String) -> Result<Overlay, Invalid> {
+/// A secret that is neither, a marker where there is no secret.
+pub fn written(
+    taken: Vec<Taken>,
+    markers: Vec<Location>,
+    old: &Overlay,
+    seal: &mut dyn FnMut(&str) -> String,
+) -> Result<Overlay, Invalid> {
     let places = old.places();
+    let kept = markers.into_iter().map(|location| match places.at(&location) {
+        Some(own @ Own::Sealed(_)) => Ok((location, own.clone())),
+        _ => Err(Invalid::NoSecret(pointer(&location))),
+    });
     let own = taken.into_iter().map(|Taken { location, secret, value }| {
         let own = match value {
             None => Own::Empty,
@@ -73,7 +94,7 @@ pub fn written(taken: Vec<Taken>, old: &Overlay, seal: &mut dyn FnMut(&str) -> S
         };
         Ok((location, own))
     });
-    own.collect::<Result<_, _>>().map(Overlay)
+    own.chain(kept).collect::<Result<_, _>>().map(Overlay)
 }
 
 /// What another environment says: of secrets only whether they are set. Clear text in the place of one is dropped.

@@ -89,6 +89,9 @@ pub enum Invalid {
     /// A secret that is neither a string nor a marker.
     #[error("{0}: a secret must be a string, or {{\"$secret\": \"set\"}} to keep what is there")]
     Secret(String),
+    /// A marker where the type has no secret, and none rests.
+    #[error("{0}: is no secret of this type, so {{\"$secret\": …}} cannot stand for one")]
+    NoSecret(String),
 }
 
 /// Normalises a definition and checks it against its type.
@@ -107,11 +110,13 @@ pub fn check(resource_type: &ResourceType, definition: &mut Value) -> Result<(),
 
 /// A definition as the schema sees it: markers of secrets are left out.
 fn without_markers<'a>(resource_type: &ResourceType, definition: &'a Value) -> Cow<'a, Value> {
-    if resource_type.secrets.is_empty() {
+    if resource_type.secrets.is_empty() && !overlay::has_markers(definition) {
         return Cow::Borrowed(definition);
     }
     let mut bare = definition.clone();
-    let own = overlay::take(resource_type, &mut bare).into_iter().filter_map(|taken| match taken.value {
+    let taken = overlay::take(resource_type, &mut bare);
+    overlay::take_markers(&mut bare);
+    let own = taken.into_iter().filter_map(|taken| match taken.value {
         Some(value) if taken.secret && overlay::is_marker(&value) => None,
         Some(value) => Some((taken.location, Own::Value(value))),
         None => Some((taken.location, Own::Empty)),

@@ -11,8 +11,8 @@ use super::resource_type::ResourceType;
 
 mod location;
 
+use location::{Elements, Same, id, same};
 pub use location::{Location, Step, leads_to, openings};
-use location::{Same, id, same};
 
 /// What stands at a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +77,9 @@ fn take_at(value: &mut Value, steps: &[PathStep], at: &mut Location, taken: &mut
             }
         }
         (PathStep::Each, Value::Array(items)) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                at.push(Step::Element(index, id(item).map(str::to_owned)));
+            let mut elements = Elements::default();
+            for item in items {
+                at.push(elements.step(item));
                 take_at(item, rest, at, taken);
                 at.pop();
             }
@@ -104,6 +105,48 @@ fn take_member(map: &mut Map<String, Value>, key: &str, rest: &[PathStep], at: &
         }
     }
     at.pop();
+}
+
+/// Takes every marker out of a definition whose slots were taken, and each object that this leaves empty: there may
+/// have been a slot once. Where they stood.
+pub fn take_markers(definition: &mut Value) -> Vec<Location> {
+    let mut found = Vec::new();
+    take_markers_at(definition, &mut Vec::new(), &mut found);
+    found
+}
+
+fn take_markers_at(value: &mut Value, at: &mut Location, found: &mut Vec<Location>) {
+    match value {
+        Value::Object(map) => map.retain(|key, item| {
+            at.push(Step::Key(key.clone()));
+            let before = found.len();
+            if is_marker(item) {
+                found.push(at.clone());
+            } else {
+                take_markers_at(item, at, found);
+            }
+            at.pop();
+            found.len() == before || !(is_marker(item) || item.as_object().is_some_and(Map::is_empty))
+        }),
+        Value::Array(items) => {
+            let mut elements = Elements::default();
+            for item in items {
+                at.push(elements.step(item));
+                take_markers_at(item, at, found);
+                at.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether a definition holds a marker anywhere.
+pub fn has_markers(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => is_marker(value) || map.values().any(has_markers),
+        Value::Array(items) => items.iter().any(has_markers),
+        _ => false,
+    }
 }
 
 /// What a secret reads as: `{"$secret": "set"}` or `{"$secret": "missing"}`.
@@ -208,6 +251,7 @@ impl Overlay {
 }
 
 /// The values of an overlay by their place.
+#[derive(PartialEq, Eq)]
 pub struct Places<'a>(HashMap<Vec<Same<'a>>, &'a Own>);
 
 impl Places<'_> {
@@ -242,14 +286,13 @@ fn put(value: &mut Value, entries: Vec<Entry<'_>>) -> bool {
             }
         }
         Value::Array(items) => {
-            let mut ids: Option<HashMap<String, usize>> = None;
+            let (mut ids, mut nameless) = (None, None);
             for (step, below) in groups {
                 let Step::Element(position, wanted) = step else { continue };
-                let here = items.get(*position).is_some_and(|item| id(item) == wanted.as_deref());
-                let found = match wanted {
-                    _ if here => Some(*position),
+                let found = match wanted.as_deref() {
+                    Some(wanted) if items.get(*position).and_then(id) == Some(wanted) => Some(*position),
                     Some(wanted) => ids.get_or_insert_with(|| by_id(items)).get(wanted).copied(),
-                    None => None,
+                    None => nameless.get_or_insert_with(|| without_id(items)).get(*position).copied(),
                 };
                 if let Some(item) = found.and_then(|at| items.get_mut(at)) {
                     placed |= put(item, below);
@@ -266,15 +309,21 @@ fn by_id(items: &[Value]) -> HashMap<String, usize> {
     items.iter().enumerate().rev().filter_map(|(at, item)| Some((id(item)?.to_owned(), at))).collect()
 }
 
+/// Where the elements without an ID are.
+fn without_id(items: &[Value]) -> Vec<usize> {
+    items.iter().enumerate().filter(|(_, item)| id(item).is_none()).map(|(at, _)| at).collect()
+}
+
 fn put_member(map: &mut Map<String, Value>, key: &str, entries: Vec<Entry<'_>>) -> bool {
     let (here, below): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(rest, _)| rest.is_empty());
     let mut placed = !here.is_empty();
     for (_, own) in here {
         let value = match own {
+            // What the body has counts: there is no slot (any more).
+            _ if map.contains_key(key) => continue,
             Own::Sealed(_) | Own::Set => marker(true),
             Own::Missing => marker(false),
             Own::Value(value) => value.clone(),
-            Own::Empty if map.contains_key(key) => continue,
             Own::Empty => Value::Object(Map::new()),
         };
         map.insert(key.to_owned(), value);
@@ -358,9 +407,9 @@ mod tests {
     fn values_find_their_elements_after_these_moved() {
         let mut old = json!({"all": [{"id": "a", "on": 1}, {"on": 2}, {"id": "c", "on": 3}, {"id": "gone", "on": 4}]});
         let overlay = split(&mut old);
-        let mut new = json!({"all": [{"id": "c"}, {}, {"id": "x"}, {"id": "a"}]});
+        let mut new = json!({"all": [{"id": "c"}, {"id": "x"}, {}, {"id": "a"}]});
         overlay.show(&mut new);
-        assert_eq!(new, json!({"all": [{"id": "c", "on": 3}, {"on": 2}, {"id": "x"}, {"id": "a", "on": 1}]}));
+        assert_eq!(new, json!({"all": [{"id": "c", "on": 3}, {"id": "x"}, {"on": 2}, {"id": "a", "on": 1}]}));
     }
 
     #[test]

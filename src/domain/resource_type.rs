@@ -170,9 +170,4 @@ impl ResourceType {
             .collect();
         serde_json::to_vec(&pairs).unwrap_or_default()
     }
-
-    /// The definition can hold what must be left out or kept apart.
-    pub fn has_slots(&self) -> bool {
-        !self.secrets.is_empty() || !self.environment_specific.is_empty()
-    }
 }

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
-use crate::db::records::{Next, Note, Parsed as ParsedRecord, Record};
+use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::content::{self, Content};
 use crate::domain::definition::{self, Parts};
@@ -85,6 +85,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         options: serde_json::json!(options),
         resources: entries.len() as u64,
         plan,
+        kept: kept(app, &manifest),
         next,
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
@@ -108,6 +109,14 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
 pub(super) async fn open(app: &Arc<App>, record: &Record) -> Result<Package, JobError> {
     let (app, record) = (app.clone(), record.clone());
     blocking(move || Ok(planning::open_package(&app, &record)?)).await
+}
+
+/// What another type file does not call secret stands in the package in clear.
+fn kept(app: &App, manifest: &Manifest) -> Kept {
+    let in_clear = |(key, digest): (&String, &Hash)| {
+        app.types.get(key).is_some_and(|kind| kind.digest != *digest && !kind.secrets.is_empty())
+    };
+    if manifest.types.iter().any(in_clear) { Kept::UntilEnd } else { Kept::Long }
 }
 
 /// Puts the secrets that came along where they belong, sealed with this environment's key.
@@ -285,6 +294,7 @@ async fn send(
 ) -> Result<(), JobError> {
     let mut transaction = connection.begin().await?;
     db::commit_lazily(&mut transaction).await?;
+    db::locks::share_types(&mut transaction, &context.app.types_digest).await?;
     if !noted {
         definitions::note_run(&mut transaction, block, context.job.record_id).await?;
     }
@@ -389,7 +399,7 @@ fn entry(
         Some(kind) => {
             let (content, wrong) = Content::of(kind, definition);
             invalid = invalid.or(wrong.map(|error| error.to_string()));
-            let Content { body, hash, parts, taken, openings } = content;
+            let Content { body, hash, parts, taken, openings, .. } = content;
             (hash, invalid.is_none().then_some(body), content::foreign(taken), Some(openings), parts)
         }
         None => (json::hash(&definition), None, Overlay::default(), None, Parts::default()),

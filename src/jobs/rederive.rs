@@ -36,20 +36,32 @@ pub async fn run(app: &Arc<App>) -> Result<(), StartError> {
     db::locks::hold_derivation(&mut transaction).await?;
     db::locks::hold_all_catalogues(&mut transaction).await?;
     db::locks::hold_types(&mut transaction).await?;
-    let known = db::environment::type_digests(&mut transaction).await?;
-    let (mut derived, mut changed) = (0, Vec::new());
-    for kind in app.types.all() {
-        if known.get(kind.key.as_ref()) != digests.get(kind.key.as_ref()) {
-            let count = derive(app, &mut transaction, kind).await?;
-            if count > 0 {
-                info!(resource_type = %kind.key, count, "derived versions anew for a changed type file");
-            }
-            derived += count;
-            changed.push(kind.key.to_string());
-        }
+    if db::environment::is_superseded(&mut transaction, &app.types_digest).await? {
+        return Err(StartError::OldTypes);
     }
+    let known = db::environment::type_digests(&mut transaction).await?;
+    let differs = |kind: &&Arc<ResourceType>| known.get(kind.key.as_ref()) != digests.get(kind.key.as_ref());
+    let types: Vec<&Arc<ResourceType>> = app.types.all().into_iter().filter(differs).collect();
+    let changed: Vec<String> = types.iter().map(|kind| kind.key.to_string()).collect();
+    db::derive::note_bases(&mut transaction, &changed).await?;
+    let mut derived = 0;
+    for kind in types {
+        let count = derive(app, &mut transaction, kind).await?;
+        if count > 0 {
+            info!(resource_type = %kind.key, count, "derived versions anew for a changed type file");
+        }
+        derived += count;
+        let children: Vec<String> = kind.children.iter().map(|rule| rule.key.to_string()).collect();
+        db::derive::forget_children(&mut transaction, &kind.key, &children).await?;
+    }
+    db::derive::rebase(&mut transaction).await?;
     let mut packages = Vec::new();
     if !known.is_empty() {
+        db::derive::forget_entries(
+            &mut transaction,
+            &app.types.all().into_iter().map(|kind| kind.digest.0.to_vec()).collect::<Vec<_>>(),
+        )
+        .await?;
         db::derive::parse_again(&mut transaction).await?;
         packages = db::derive::let_go_packages(&mut transaction, &changed).await?;
     }
@@ -122,10 +134,11 @@ fn derive_one<'a>(app: &App, resource_type: &ResourceType, row: &'a Row) -> Resu
     for Taken { location, secret, value } in std::mem::take(&mut content.taken) {
         let own = match value {
             None => Own::Empty,
-            Some(Value::String(text)) if secret => Own::Sealed(app.sealer.seal_value(id.as_str(), &text)?),
             Some(value) if !secret => Own::Value(value),
-            // Only strings are secrets.
-            Some(_) => Own::Missing,
+            Some(Value::Null) => Own::Missing,
+            // Only strings are secrets: what was none is kept as its JSON text.
+            Some(Value::String(text)) => Own::Sealed(app.sealer.seal_value(id.as_str(), &text)?),
+            Some(value) => Own::Sealed(app.sealer.seal_value(id.as_str(), &value.to_string())?),
         };
         overlay.set(&location, own);
     }

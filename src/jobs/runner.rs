@@ -118,7 +118,8 @@ impl Worker {
 
     async fn claim(&self) -> Result<Option<Claimed>, DbError> {
         let mut connection = self.app.pool.acquire().await?;
-        jobs::claim(&mut connection, self.kind, self.app.config.jobs.lease_seconds as i32).await
+        let lease = self.app.config.jobs.lease_seconds as i32;
+        jobs::claim(&mut connection, self.kind, lease, &self.app.types_digest).await
     }
 
     async fn put_back_lost(&self) {

@@ -124,7 +124,6 @@ async fn resources(
     outcome: &mut Outcome,
 ) -> Result<(), JobError> {
     let replaced = places.iter().filter(|at| staging.planned(**at).method != Method::Create);
-    let replaced = replaced.filter(|at| staging.kind(**at).is_some_and(|kind| kind.has_slots()));
     let ids: Vec<String> = replaced.map(|at| staging.planned(*at).new_id.to_string()).collect();
     let old = db::resources::overlays(connection, staging.record.domain_id, &ids).await?;
     let mut staged = Staged::default();

@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod import_options;
 mod migration;
+mod old_types;
 mod online;
 mod openapi;
 mod pictures;

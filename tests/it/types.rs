@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use ferry::app::StartError;
 use ferry::config::Config;
 use ferry::server::Server;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::package::{entries, lines};
 use crate::support::{ADMIN, Environment, User};
@@ -227,6 +229,12 @@ async fn a_wrong_type_file_stops_the_start_and_is_named() {
 pub async fn restarted(environment: Environment, types: &Path) -> Environment {
     let Environment { server, database, files } = environment;
     server.stop().await;
+    let server = another(&database, &files, types).await.unwrap();
+    Environment { server, database, files }
+}
+
+/// Another server of an environment, with these type files.
+pub async fn another(database: &str, files: &TempDir, types: &Path) -> Result<Server, StartError> {
     let config = format!(
         "environment = {{ name = \"test\", kind = \"test\" }}\nserver.listen = \"127.0.0.1:0\"\nstorage.dir = {}\n\
          security.admin_token = {}\nserver.resource_types_dir = {}",
@@ -234,8 +242,7 @@ pub async fn restarted(environment: Environment, types: &Path) -> Environment {
         json!(ADMIN),
         json!(types)
     );
-    let server = Server::start(Config::from_toml(&config).unwrap(), &database).await.unwrap();
-    Environment { server, database, files }
+    Server::start(Config::from_toml(&config).unwrap(), database).await
 }
 
 #[tokio::test]

@@ -82,8 +82,19 @@ pub struct Parsed {
     pub resources: u64,
     /// What its import would do.
     pub plan: Plan,
+    /// How long its package is kept.
+    pub kept: Kept,
     /// What comes then.
     pub next: Next,
+}
+
+/// How long the package of an import is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// As long as any.
+    Long,
+    /// Until the record ends: it may hold in clear what is secret here.
+    UntilEnd,
 }
 
 /// What comes after parsing.
@@ -198,6 +209,7 @@ pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> 
     };
     let update = Update::of(id).status(status).phase(Phase::Planning).all(parsed.resources).plan(parsed.plan);
     let update = update.set("manifest", parsed.manifest).set("signature", parsed.signature);
+    let update = update.set("package_until_end", parsed.kept == Kept::UntilEnd);
     update.set("options", parsed.options).write(connection).await
 }
 

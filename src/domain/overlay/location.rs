@@ -11,7 +11,8 @@ use crate::domain::json_path::{Slot, Step as PathStep};
 pub enum Step {
     /// A member of an object.
     Key(String),
-    /// An element of an array: its position, and its `id` where it has one, which finds it after it moved.
+    /// An element of an array: its position, and its `id` where it has one, which finds it after it moved. Those
+    /// without one have a position among themselves.
     Element(usize, Option<String>),
 }
 
@@ -76,11 +77,29 @@ fn open_at(value: &Value, steps: &[PathStep], at: &mut Location, found: &mut Vec
             }
         }
         (PathStep::Each, Value::Object(map)) => map.iter().for_each(|(key, item)| go(Step::Key(key.clone()), item)),
-        (PathStep::Each, Value::Array(items)) => items
-            .iter()
-            .enumerate()
-            .for_each(|(index, item)| go(Step::Element(index, id(item).map(str::to_owned)), item)),
+        (PathStep::Each, Value::Array(items)) => {
+            let mut elements = Elements::default();
+            items.iter().for_each(|item| go(elements.step(item), item));
+        }
         _ => {}
+    }
+}
+
+/// Tells the elements of an array apart, in their order.
+#[derive(Default)]
+pub(super) struct Elements {
+    position: usize,
+    nameless: usize,
+}
+
+impl Elements {
+    /// The step to the next one.
+    pub(super) fn step(&mut self, element: &Value) -> Step {
+        let id = id(element).map(str::to_owned);
+        let count = if id.is_some() { self.position } else { self.nameless };
+        self.nameless += usize::from(id.is_none());
+        self.position += 1;
+        Step::Element(count, id)
     }
 }
 

@@ -38,7 +38,8 @@ pub async fn new_database() -> String {
     READY
         .get_or_init(|| async {
             ferry::db::recreate_database(admin(), TEMPLATE).await.unwrap();
-            let pool = ferry::db::connect(&ferry::db::with_database(admin(), TEMPLATE).unwrap(), 1, 60).await.unwrap();
+            let pool =
+                ferry::db::connect(&ferry::db::with_database(admin(), TEMPLATE).unwrap(), 1, 60, "").await.unwrap();
             pool.close().await;
         })
         .await;
