@@ -137,7 +137,7 @@ impl Display for Figures {
             let (seconds, most) = (gates::SINGLE_SECONDS, gates::SINGLE_COMMITS);
             writeln!(
                 out,
-                "\nG12 one resource: at most {seconds} s and {most:.0} commits on both sides; it took {commits:.0} commits, reading ones too."
+                "\nG12 one resource: at most {seconds} s and {most:.0} commits on both sides; it took {commits:.0} that write."
             )?;
         }
         Ok(())
