@@ -19,7 +19,8 @@ use crate::planning::{self, Planning};
 use crate::trust;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
-use super::stage::{self, Outcome, Staging};
+use super::stage;
+use super::staging::{Outcome, Staging};
 use super::{Context, JobError, rewrite};
 
 /// How often staging is done again because the target moved meanwhile.

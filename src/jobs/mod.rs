@@ -21,6 +21,7 @@ pub mod rederive;
 mod rewrite;
 pub mod runner;
 mod stage;
+mod staging;
 
 use std::sync::Arc;
 use std::time::Duration;

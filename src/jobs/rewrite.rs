@@ -9,24 +9,13 @@ use serde_json::Value;
 use crate::db::definitions::{self, Bodies};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::content::Content;
-use crate::domain::definition::Parts;
 use crate::domain::failure;
 use crate::domain::id_map::Unwritable;
 use crate::domain::outcome::Method;
-use crate::domain::overlay::Location;
-use crate::domain::resource::Hash;
 use crate::planning::{PORTION, load_bodies};
 
-use super::stage::Staging;
+use super::staging::{Rewritten, Staging};
 use super::{JobError, blocking};
-
-/// What became of a body.
-pub(super) struct Rewritten {
-    pub(super) definition_id: i64,
-    pub(super) hash: Hash,
-    pub(super) parts: Parts,
-    pub(super) openings: Vec<Location>,
-}
 
 /// A body that was read back: its place, what it is now, the new text where it is another.
 type Read = (usize, Content, bool);

@@ -2,11 +2,9 @@
 //! this environment. No lock is held.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::app::App;
 use crate::db::copy::Rows;
-use crate::db::records::Record;
 use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::definition::Parts;
@@ -15,86 +13,10 @@ use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING};
 use crate::domain::overlay::{self, Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
-use crate::planning::Planning;
 use crate::store::attachment_key;
 
-use super::rewrite::Rewritten;
-use super::{Context, JobError};
-
-/// What staging needs to know.
-pub(super) struct Staging {
-    pub(super) context: Context,
-    pub(super) app: Arc<App>,
-    pub(super) record: Record,
-    pub(super) entries: Arc<Vec<Entry>>,
-    pub(super) planning: Arc<Planning>,
-    /// The owner of each resource that is new.
-    owners: Owners,
-}
-
-/// The fixed owner, else the user of the same name, else who imports.
-struct Owners {
-    fixed: Option<String>,
-    known: HashSet<String>,
-    importer: String,
-}
-
-impl Owners {
-    fn of<'a>(&'a self, entry: &'a Entry) -> &'a str {
-        match (&self.fixed, &entry.owner) {
-            (Some(fixed), _) => fixed,
-            (None, Some(owner)) if self.known.contains(owner) => owner,
-            _ => &self.importer,
-        }
-    }
-}
-
-/// What staging found out on the way.
-#[derive(Default)]
-pub(super) struct Outcome {
-    /// The content hash of each written resource, by its place.
-    pub(super) written: HashMap<usize, Hash>,
-    /// The bodies that are used.
-    pub(super) bodies: HashSet<i64>,
-    /// What is left to do by hand.
-    pub(super) checklist: Vec<ChecklistEntry>,
-    /// Resources that get secrets, and nothing else.
-    pub(super) filled: u64,
-}
-
-impl Staging {
-    pub(super) async fn new(
-        context: Context,
-        connection: &mut PgConnection,
-        record: Record,
-        entries: Arc<Vec<Entry>>,
-        planning: Arc<Planning>,
-        owner: Option<String>,
-    ) -> Result<Self, JobError> {
-        let named: HashSet<&String> = entries.iter().filter_map(|entry| entry.owner.as_ref()).collect();
-        let named: Vec<String> = named.into_iter().cloned().collect();
-        let known = db::users::existing_names(connection, record.domain_id, &named).await?.into_iter().collect();
-        let owners = Owners { fixed: owner, known, importer: record.requested_by.clone() };
-        Ok(Self { app: context.app.clone(), context, record, entries, planning, owners })
-    }
-
-    pub(super) fn planned(&self, at: usize) -> &Planned {
-        &self.planning.plan.items[at]
-    }
-
-    pub(super) fn is_written(&self, at: usize) -> bool {
-        matches!(self.planned(at).method, Method::Create | Method::Update)
-    }
-
-    pub(super) fn kind(&self, at: usize) -> Option<&Arc<ResourceType>> {
-        self.app.types.get(&self.entries[at].type_key)
-    }
-
-    /// An unchanged resource that may lack secrets which came along.
-    fn may_be_filled(&self, at: usize) -> bool {
-        self.planned(at).method == Method::Unchanged && self.entries[at].own.sealed().next().is_some()
-    }
-}
+use super::JobError;
+use super::staging::{Outcome, Rewritten, Staging};
 
 /// Stages everything that the plan writes.
 pub(super) async fn stage(

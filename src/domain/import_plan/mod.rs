@@ -3,6 +3,8 @@
 //! A pure function over compact rows, linear in resources and references. Preview and execution call
 //! it, so the preview cannot lie.
 
+mod entry;
+mod facts;
 mod fixpoint;
 mod methods;
 mod names;
@@ -10,167 +12,18 @@ mod options;
 mod pictures;
 mod report;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
-use super::closure::Reason;
-use super::definition::Reference;
 use super::failure::{Failure, Warning};
 use super::id_map::{IdMap, Unwritable};
 use super::manifest::SharedPart;
 use super::outcome::Method;
-use super::overlay::{Location, Overlay};
-use super::resource::{Hash, ResourceId, content_hash};
+use super::resource::{Hash, ResourceId};
 use super::type_file::Types;
 
+pub use entry::{Contents, Entry};
+pub use facts::{Base, Existing, Facts, NameKey, Sharers};
 pub use options::{IdMode, OnDrift, OnFailure, OnNameClash, Options, Resolution};
-
-/// One resource of a package, as far as a plan needs it; computed from the definition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its ID in the package.
-    pub id: ResourceId,
-    /// Its type; the target may not know it.
-    pub type_key: String,
-    /// Its name.
-    pub name: String,
-    /// Its directory in the environment that exported it.
-    pub directory: String,
-    /// The user name of its owner there.
-    pub owner: Option<String>,
-    /// Why it is in the package.
-    pub reason: Reason,
-    /// Its content hash there.
-    pub content_hash: Hash,
-    /// Of the definition alone.
-    pub definition_hash: Hash,
-    /// In the order of the definition.
-    pub references: Vec<Reference>,
-    /// (which of the type's `[[child]]`, ID).
-    pub children: Vec<(u16, String)>,
-    /// (path, hash of the bytes that the package has).
-    pub attachments: Vec<(String, Option<Hash>)>,
-    /// Why the definition does not fit the type, as the target describes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub invalid: Option<String>,
-    /// Where its contents are.
-    #[serde(default, skip_serializing_if = "Contents::are_sent")]
-    pub contents: Contents,
-    /// Its body in this database: staged, or that of a resource of the domain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub definition_id: Option<i64>,
-    /// What belongs to the environment that it comes from. Secrets that came along are sealed for its source ID.
-    #[serde(default, skip_serializing_if = "Overlay::is_empty")]
-    pub own: Overlay,
-    /// Where values of `[on_create]` can be set; none: its body has to tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub openings: Option<Vec<Location>>,
-}
-
-impl Entry {
-    /// The content hash that it has in another directory.
-    pub fn hash_below(&self, directory: &str) -> Hash {
-        content_hash(&self.type_key, &self.name, directory, &self.definition_hash, &self.attachments)
-    }
-}
-
-/// Where the contents of an entry are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Contents {
-    /// Here: its body is among the definitions, its attachments' bytes in the store.
-    #[default]
-    Sent,
-    /// Here, but for attachment bytes that were left out and are not here any more.
-    Partial,
-    /// Left out, as what an earlier import made of them stands: the entry is that import's, its body is not here.
-    Left,
-    /// Left out, and the target does not have them; the entry holds what the index says.
-    Lacking,
-}
-
-impl Contents {
-    /// All of them are here.
-    pub fn are_sent(&self) -> bool {
-        *self == Self::Sent
-    }
-}
-
-/// A live resource of the target environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Existing {
-    /// It is in the importing domain.
-    pub here: bool,
-    /// Its type.
-    pub type_key: String,
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub directory: String,
-    /// What it holds now.
-    pub content_hash: Hash,
-    /// Counts up with each change.
-    pub revision: i64,
-    /// Of its references, children and attachment paths.
-    pub parts_hash: Hash,
-    /// Of its body.
-    pub definition_hash: Hash,
-    /// Its body.
-    pub definition_id: i64,
-}
-
-/// What the last import of a resource left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base {
-    /// The content that came.
-    pub source_hash: Hash,
-    /// The content as it was written.
-    pub result_hash: Hash,
-    /// [`Planned::remapping`] of that import.
-    pub remapping: String,
-}
-
-/// Resources of the target that are not in the package and name an attachment of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sharers {
-    /// All of them.
-    pub count: u64,
-    /// The names of the first few.
-    pub names: Vec<String>,
-}
-
-/// Where a name is unique: type, scope (directory, or empty for the domain), name.
-pub type NameKey = (String, String, String);
-
-/// What a plan needs to know of the target.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Live resources: those with an ID of the package, those mapped to, those referred to.
-    pub resources: HashMap<ResourceId, Existing>,
-    /// IDs of the package that were deleted in this domain.
-    pub tombstones: HashSet<ResourceId>,
-    /// (resource, key, child) deleted in this domain.
-    pub child_tombstones: HashSet<(ResourceId, String, String)>,
-    /// Holders of the names that the package wants, and of those that begin alike.
-    pub names: HashMap<NameKey, ResourceId>,
-    /// (type, name) in this domain, of those referred to by name, and who has it.
-    pub named: HashMap<(String, String), Vec<ResourceId>>,
-    /// By (source ID, target ID), for this source environment.
-    pub bases: HashMap<(ResourceId, ResourceId), Base>,
-    /// Attachments of this domain, of those that the package names.
-    pub attachments: HashMap<String, Hash>,
-    /// The bytes of those that the last import from this source environment brought.
-    pub attachment_bases: HashMap<String, Hash>,
-    /// Who else in this domain names those that would get other bytes.
-    pub sharers: HashMap<String, Sharers>,
-    /// Types whose feature switch is off.
-    pub disabled: HashSet<String>,
-    /// Type → (limit, used), over the whole environment.
-    pub license: BTreeMap<String, (u64, u64)>,
-    /// Acyclic references of this domain that the package's resources can reach.
-    pub acyclic: Vec<(ResourceId, ResourceId)>,
-}
 
 /// What an import would do with one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
