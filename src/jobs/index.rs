@@ -21,7 +21,6 @@ use crate::package::PackageError;
 use crate::package::reader::Package;
 
 use super::JobError;
-use super::parse::lines_of;
 
 /// A line of the index as far as it counts: references and children are found anew.
 #[derive(Deserialize)]
@@ -96,7 +95,7 @@ impl Index {
         let present: HashSet<Hash> = package.attachments().into_iter().map(|(hash, _)| hash).collect();
         let mut reading = Reading { lines: Vec::new(), sent: Vec::new(), seen: HashSet::new(), most };
         package.index::<PackageError>(&mut |batch| {
-            for text in lines_of(&batch.text) {
+            for text in batch.iter() {
                 let mut line: Line = serde_json::from_slice(text)
                     .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
                 for (_, hash) in &mut line.attachments {
@@ -195,7 +194,7 @@ fn values(package: &mut Package, listed: &HashSet<ResourceId>) -> Result<HashMap
     let wrong = |reason: &str| PackageError::Tampered(format!("values.ndjson {reason}"));
     let mut values = HashMap::new();
     package.values::<PackageError>(&mut |batch| {
-        for text in lines_of(&batch.text) {
+        for text in batch.iter() {
             let mut line: ValuesLine = serde_json::from_slice(text)
                 .map_err(|error| wrong(&format!("has a line that cannot be read: {error}")))?;
             for (_, own) in &mut line.values.0 {

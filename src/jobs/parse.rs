@@ -344,11 +344,6 @@ async fn attachments(
     Ok(package)
 }
 
-/// The lines of a batch.
-pub(super) fn lines_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
-}
-
 fn decode(
     types: &Types,
     index: &Index,
@@ -358,7 +353,7 @@ fn decode(
 ) -> Result<Vec<Decoded>, PackageError> {
     let tampered = |reason: String| PackageError::Tampered(reason);
     let mut decoded = Vec::new();
-    for (at, line) in lines_of(&lines.text).enumerate() {
+    for (at, line) in lines.iter().enumerate() {
         if line.len() as u64 > limit + 64 * 1024 {
             return Err(PackageError::Limit(format!("a definition has more than {limit} bytes")));
         }

@@ -39,6 +39,13 @@ pub struct Lines {
     pub text: Vec<u8>,
 }
 
+impl Lines {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+    }
+}
+
 impl Package {
     /// Opens a package and checks everything but its contents.
     pub fn open(mut file: File, limits: Limits, verify: Verify) -> Result<Self, PackageError> {

@@ -8,7 +8,7 @@ use crate::support::process::Process;
 async fn cut(process: &Process) -> i64 {
     let mut connection = process.sql().await;
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-               where datname = current_database() and application_name = 'ferry'";
+               where datname = current_database() and application_name like 'ferry%'";
     sqlx::query_scalar(cut).fetch_one(&mut connection).await.unwrap()
 }
 
