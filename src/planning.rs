@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::db::record_items::NewChunk;
+use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Plan as SavedPlan, Record};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Warning;
 use crate::domain::id_map::Unwritable;
 use crate::domain::import_plan::{self, Entry, Facts, Options, Plan, Planned};
 use crate::domain::manifest::Manifest;
-use crate::domain::outcome::{Method, Status, status_of};
+use crate::domain::outcome::{Counts, Method, Status, status_of};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::package::PackageError;
 use crate::package::reader::Package;
@@ -27,7 +27,7 @@ mod rewritten;
 mod settled;
 
 pub use fresh::FreshFrom;
-use items::{chunks, counts, digest};
+use items::{chunk, digest};
 pub use options::{OptionError, options};
 use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
@@ -140,20 +140,20 @@ impl Planning {
         Ok(now.plan == self.plan && replaced && now.facts.attachments == self.facts.attachments)
     }
 
-    /// The items of this plan once it was executed; `applied`: its changes were written.
-    pub fn executed(&self, entries: &[Entry], applied: bool) -> Vec<Item> {
-        self.items(entries, &|method| status_of(method, applied))
+    /// The items of this plan once it was executed, in chunks; `applied`: its changes were written.
+    pub fn executed(&self, entries: &[Entry], applied: bool) -> impl Iterator<Item = Vec<Item>> {
+        self.items(entries, move |method| status_of(method, applied))
     }
 
-    fn items(&self, entries: &[Entry], status: &dyn Fn(Method) -> Status) -> Vec<Item> {
-        entries
-            .iter()
-            .zip(&self.plan.items)
-            .map(|(entry, planned)| match self.settled.get(&entry.id) {
+    fn items(&self, entries: &[Entry], status: impl Fn(Method) -> Status) -> impl Iterator<Item = Vec<Item>> {
+        let chunks = entries.chunks(CHUNK).zip(self.plan.items.chunks(CHUNK));
+        chunks.map(move |(entries, planned)| {
+            let item = |(entry, planned): (&Entry, &Planned)| match self.settled.get(&entry.id) {
                 Some(done) => done.clone(),
                 None => self.item(entry, planned, status(planned.method)),
-            })
-            .collect()
+            };
+            entries.iter().zip(planned).map(item).collect()
+        })
     }
 
     fn item(&self, entry: &Entry, planned: &Planned, status: Status) -> Item {
@@ -187,10 +187,13 @@ impl Planning {
     /// # Errors
     /// Never for items of ours.
     pub fn preview(&self, entries: &[Entry]) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
-        let items = self.items(entries, &|_| Status::Pending);
-        let chunks = chunks(&items)?;
+        let (mut counts, mut chunks) = (Counts::default(), Vec::new());
+        for items in self.items(entries, |_| Status::Pending) {
+            items.iter().for_each(|item| counts.add(item.method, item.status));
+            chunks.push(chunk(chunks.len() * CHUNK, &items)?);
+        }
         let plan = SavedPlan {
-            counts: counts(&items),
+            counts,
             error: self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure))),
             warnings: self.plan.warnings.clone(),
             digest: digest(&chunks, self.plan.error.as_ref()),

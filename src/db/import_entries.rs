@@ -1,5 +1,6 @@
 //! What a plan needs of each resource of a package; there from parse until the record ends.
 
+use futures_util::TryStreamExt;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -29,15 +30,15 @@ pub async fn replace(connection: &mut PgConnection, record_id: Uuid, entries: &[
 
 /// The entries of a record, in their order.
 pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Entry>, DbError> {
-    let chunks =
+    let mut entries = Vec::new();
+    let mut chunks =
         sqlx::query_scalar!("select entries from import_entries where record_id = $1 order by first", record_id)
-            .fetch_all(connection)
-            .await?;
-    let mut entries = Vec::with_capacity(chunks.len() * CHUNK);
-    for chunk in chunks {
+            .fetch(connection);
+    while let Some(chunk) = chunks.try_next().await? {
         let part: Vec<Entry> = serde_json::from_str(&chunk).map_err(|_| DbError::Corrupt("import_entries.entries"))?;
         entries.extend(part);
     }
+    drop(chunks);
     Ok(entries)
 }
 

@@ -34,20 +34,32 @@ pub struct NewChunk {
 
 /// Replaces all items of a record.
 pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[NewChunk]) -> Result<(), DbError> {
-    sqlx::query!("delete from record_items where record_id = $1", record_id).execute(&mut *connection).await?;
+    clear(connection, record_id).await?;
     for chunk in chunks {
-        sqlx::query!(
-            "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)",
-            record_id,
-            chunk.first,
-            &chunk.methods,
-            &chunk.statuses,
-            &chunk.types,
-            chunk.items
-        )
-        .execute(&mut *connection)
-        .await?;
+        insert(connection, record_id, chunk).await?;
     }
+    Ok(())
+}
+
+/// Removes all items of a record.
+pub async fn clear(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
+    sqlx::query!("delete from record_items where record_id = $1", record_id).execute(connection).await?;
+    Ok(())
+}
+
+/// Adds a chunk of items.
+pub async fn insert(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)",
+        record_id,
+        chunk.first,
+        &chunk.methods,
+        &chunk.statuses,
+        &chunk.types,
+        chunk.items
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -22,6 +22,21 @@ pub enum Method {
     Blocked,
 }
 
+impl Method {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Unchanged => "unchanged",
+            Self::Skip => "skip",
+            Self::Map => "map",
+            Self::Delete => "delete",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 /// Where a resource stands in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +51,19 @@ pub enum Status {
     Skipped,
     /// The target had it already.
     Unchanged,
+}
+
+impl Status {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Unchanged => "unchanged",
+        }
+    }
 }
 
 impl Status {

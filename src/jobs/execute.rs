@@ -7,17 +7,18 @@ use std::sync::Arc;
 use crate::db::attachments::Cause;
 use crate::db::definitions;
 use crate::db::merge::{self, Writer};
+use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Record, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::manifest::Manifest;
-use crate::domain::outcome::Method;
+use crate::domain::outcome::{Counts, Method};
 use crate::domain::record::{Final, JobKind};
 use crate::domain::resource::Hash;
 use crate::domain::transfer::{Run, Transfer};
 use crate::planning::{self, Planning};
 use crate::trust;
-use crate::wire::record::{Item, PlanRequest, RecordError};
+use crate::wire::record::{PlanRequest, RecordError};
 
 use super::stage;
 use super::staging::{Outcome, Staging};
@@ -213,13 +214,18 @@ impl Attempt<'_> {
         applied: bool,
         outcome: Outcome,
     ) -> Result<(), JobError> {
-        let items = planning.executed(self.entries, applied);
-        let counts = planning::items::counts(&items);
+        let mut counts = Counts::default();
+        db::record_items::clear(connection, self.record.id).await?;
+        for (number, items) in planning.executed(self.entries, applied).enumerate() {
+            items.iter().for_each(|item| counts.add(item.method, item.status));
+            let chunk = planning::items::chunk(number * CHUNK, &items)?;
+            db::record_items::insert(connection, self.record.id, &chunk).await?;
+        }
         let executed = Executed {
             status: if applied { Final::of_import(&counts) } else { Final::FAILED },
             counts,
-            resources: items.len() as u64,
-            error: error(planning, applied, &items).map(|error| serde_json::json!(error)),
+            resources: self.entries.len() as u64,
+            error: error(planning, applied).map(|error| serde_json::json!(error)),
             warnings: planning.plan.warnings.clone(),
             checklist: outcome.checklist,
         };
@@ -230,7 +236,6 @@ impl Attempt<'_> {
             db::index_pages::keep_last(connection, self.record.domain_id, source, self.record.id).await?;
             definitions::use_runs(connection, self.record.id, &unused).await?;
         }
-        db::record_items::replace(connection, self.record.id, &planning::items::chunks(&items)?).await?;
         db::records::rest(connection, self.record.id, Rest::Executed(executed)).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
@@ -238,14 +243,14 @@ impl Attempt<'_> {
 }
 
 /// The cause of a record that wrote nothing: the package's own, or `abort`.
-fn error(planning: &Planning, applied: bool, items: &[Item]) -> Option<RecordError> {
+fn error(planning: &Planning, applied: bool) -> Option<RecordError> {
     if let Some(failure) = &planning.plan.error {
         return Some(failure.clone().into());
     }
     if applied {
         return None;
     }
-    let first = items.iter().find_map(|item| item.errors.first())?;
+    let first = planning.plan.items.iter().find_map(|item| item.errors.first())?;
     Some(RecordError {
         code: first.code.clone(),
         message: format!(

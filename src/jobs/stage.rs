@@ -18,6 +18,9 @@ use crate::store::attachment_key;
 use super::JobError;
 use super::staging::{Outcome, Rewritten, Staging};
 
+/// Rows are sent when this many bytes are gathered.
+const SEND_BYTES: usize = 2 * 1024 * 1024;
+
 /// Stages everything that the plan writes.
 pub(super) async fn stage(
     staging: &Staging,
@@ -93,6 +96,7 @@ async fn resources(
             attachments: &attachments,
             base: existing.map(|found| Replaced { revision: found.revision, parts_hash: found.parts_hash }),
         });
+        staged.send(connection, SEND_BYTES).await?;
     }
     Ok(staged.send(connection, 1).await?)
 }
@@ -225,6 +229,9 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
             let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;
             let digest = staging.kind(at).filter(|_| changed).map(|kind| kind.digest.0);
             row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
+            if rows.len() >= SEND_BYTES {
+                rows.send(connection).await?;
+            }
         }
     }
     Ok(rows.send(connection).await?)

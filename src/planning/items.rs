@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Failure;
-use crate::domain::outcome::{Counts, Status, status_of};
+use crate::domain::outcome::{Counts, Method, Status, status_of};
 use crate::domain::resource::Hash;
 use crate::wire::record::Item;
 
@@ -58,7 +57,7 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
             item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
         }
         items.iter().for_each(|item| counts.add(item.method, item.status));
-        db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first, &items)?).await?;
+        db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first as usize, &items)?).await?;
     }
     Ok(counts)
 }
@@ -68,19 +67,22 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
 /// # Errors
 /// Never for items of ours.
 pub fn chunks(items: &[Item]) -> Result<Vec<NewChunk>, DbError> {
-    items.chunks(CHUNK).enumerate().map(|(index, items)| chunk((index * CHUNK) as i32, items)).collect()
+    items.chunks(CHUNK).enumerate().map(|(index, items)| chunk(index * CHUNK, items)).collect()
 }
 
-fn chunk(first: i32, items: &[Item]) -> Result<NewChunk, DbError> {
-    let word = |value: Value| value.as_str().map(str::to_owned);
-    let words = |of: &dyn Fn(&Item) -> Option<String>| {
-        items.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+/// Items as the database keeps them, from a place on.
+///
+/// # Errors
+/// Never for items of ours.
+pub fn chunk(first: usize, items: &[Item]) -> Result<NewChunk, DbError> {
+    let words = |of: &dyn Fn(&Item) -> Option<&str>| {
+        items.iter().filter_map(of).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
     };
     Ok(NewChunk {
-        first,
-        methods: words(&|item| item.method.and_then(|method| word(serde_json::json!(method)))),
-        statuses: words(&|item| word(serde_json::json!(item.status))),
-        types: words(&|item| Some(item.kind.clone())),
+        first: first as i32,
+        methods: words(&|item| item.method.map(Method::as_str)),
+        statuses: words(&|item| Some(item.status.as_str())),
+        types: words(&|item| Some(&item.kind)),
         items: serde_json::to_string(items).map_err(|_| DbError::Corrupt("record_items.items"))?,
     })
 }

@@ -1,31 +1,21 @@
-//! The arrows of ARCHITECTURE.md, read off the `use crate::` lines.
+//! The arrows of ARCHITECTURE.md, beside every path to another room in the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use syn::visit::{self, Visit};
+
 /// Room → the rooms that it may know.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("main", &["cli"]),
-    ("cli", &["api", "config", "db", "package", "postgres", "remote", "secrets", "server", "telemetry", "wire"]),
-    ("server", &["api", "app", "config", "jobs", "page"]),
-    ("page", &[]),
-    ("api", &["app", "config", "db", "domain", "package", "planning", "remote", "secrets", "store", "trust", "wire"]),
-    ("jobs", &["app", "db", "domain", "package", "planning", "remote", "secrets", "store", "trust", "wire"]),
-    ("planning", &["app", "db", "domain", "package", "secrets", "store", "wire"]),
-    ("trust", &["app", "config", "db", "domain"]),
-    ("app", &["config", "db", "domain", "package", "remote", "secrets", "store", "telemetry"]),
-    ("remote", &["wire"]),
-    ("wire", &["domain"]),
-    ("db", &["domain"]),
-    ("store", &["domain"]),
-    ("package", &["domain"]),
-    ("secrets", &["domain"]),
-    ("domain", &[]),
-    ("config", &[]),
-    ("postgres", &[]),
-    ("telemetry", &[]),
-    ("lib", &[]),
-];
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let (_, table) = text.split_once("## Arrows").and_then(|(_, rest)| rest.split_once("```\n")).unwrap();
+    let (table, _) = table.split_once("```").unwrap();
+    let row = |line: &str| {
+        let (room, others) = line.split_once('→').unwrap();
+        (room.trim().to_owned(), others.split(',').map(|other| other.trim().to_owned()).collect())
+    };
+    table.lines().map(row).collect()
+}
 
 /// Crates that only some rooms may use.
 const KEPT: &[(&str, &[&str])] = &[
@@ -58,23 +48,57 @@ fn sources() -> Vec<(String, PathBuf, String)> {
     found
 }
 
-#[test]
-fn every_room_knows_only_the_rooms_that_it_may() {
-    let arrows: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
-    let mention = regex::Regex::new(r"\b(?:crate|ferry)::(?:\{([^}]*)\}|([a-z_]+))").unwrap();
-    for (room, path, text) in sources() {
-        let allowed = arrows.get(room.as_str()).unwrap_or_else(|| panic!("{room} is not in the table"));
-        for found in mention.captures_iter(&text) {
-            let listed = found.get(1).or(found.get(2)).unwrap().as_str();
-            for other in listed.split(',').map(|part| part.trim().split("::").next().unwrap()) {
-                let known = ARROWS.iter().any(|(name, _)| *name == other);
-                assert!(
-                    !known || other == room || allowed.contains(&other),
-                    "{}: {room} must not know {other}",
-                    path.display()
-                );
-            }
+/// The rooms that a file names.
+struct Named(BTreeSet<String>);
+
+impl Named {
+    fn of(text: &str) -> Self {
+        let mut named = Self(BTreeSet::new());
+        named.visit_file(&syn::parse_file(text).unwrap());
+        named
+    }
+
+    /// What follows `crate` or `ferry` in a `use`, whatever is nested in braces.
+    fn below(&mut self, tree: &syn::UseTree, ours: bool) {
+        match tree {
+            syn::UseTree::Path(path) if ours => _ = self.0.insert(path.ident.to_string()),
+            syn::UseTree::Path(path) => self.below(&path.tree, path.ident == "crate" || path.ident == "ferry"),
+            syn::UseTree::Name(name) if ours => _ = self.0.insert(name.ident.to_string()),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.below(tree, ours)),
+            _ => {}
         }
+    }
+}
+
+impl<'a> Visit<'a> for Named {
+    fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
+        self.below(&item.tree, false);
+    }
+
+    fn visit_path(&mut self, path: &'a syn::Path) {
+        let mut segments = path.segments.iter();
+        if segments.next().is_some_and(|first| first.ident == "crate" || first.ident == "ferry") {
+            self.0.extend(segments.next().map(|second| second.ident.to_string()));
+        }
+        visit::visit_path(self, path);
+    }
+}
+
+#[test]
+fn every_room_knows_the_rooms_that_the_table_says() {
+    let allowed = arrows();
+    let rooms: BTreeSet<String> = sources().into_iter().map(|(room, ..)| room).collect();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (room, path, text) in sources().into_iter().filter(|(room, ..)| room != "lib") {
+        for other in Named::of(&text).0.into_iter().filter(|other| *other != room && rooms.contains(other)) {
+            let known = allowed.get(&room).is_some_and(|others| others.contains(&other));
+            assert!(known, "{}: {room} must not know {other}", path.display());
+            found.entry(room.clone()).or_default().insert(other);
+        }
+    }
+    for (room, others) in allowed {
+        let gone: Vec<&String> = others.iter().filter(|other| !found[&room].contains(*other)).collect();
+        assert!(gone.is_empty(), "{room} needs none of {gone:?}: they can leave the table");
     }
 }
 
