@@ -20,18 +20,18 @@ use crate::secrets;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
 pub mod carried;
+mod done_before;
 mod fresh;
 pub mod items;
 mod options;
 mod rewritten;
-mod settled;
 
+use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;
 use items::{chunk, digest};
 pub use options::{OptionError, options};
 use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
-use settled::{settled, still_there};
 
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ pub struct Planning {
     /// Hashes of definitions as the plan's mapping rewrites them.
     rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
     /// Items of an earlier try that are done: they stay as they are.
-    settled: HashMap<ResourceId, Item>,
+    done: HashMap<ResourceId, Item>,
 }
 
 impl Planning {
@@ -87,9 +87,9 @@ impl Planning {
     ) -> Result<Self, PlanningError> {
         let mut options = options(request).map_err(|_| DbError::Corrupt("records.options"))?;
         let source = &manifest.environment.id;
-        let mut settled = settled(connection, record, &mut options).await?;
+        let mut done = done_before(connection, record, &mut options).await?;
         let mut facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
-        if !still_there(&mut settled, &mut options, &facts) {
+        if !still_there(&mut done, &mut options, &facts) {
             facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
         }
         let fresh = FreshFrom(record.id);
@@ -110,7 +110,7 @@ impl Planning {
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
-        Ok(Self { options, facts, plan, rewritten, settled })
+        Ok(Self { options, facts, plan, rewritten, done })
     }
 
     /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
@@ -148,8 +148,8 @@ impl Planning {
     fn items(&self, entries: &[Entry], status: impl Fn(Method) -> Status) -> impl Iterator<Item = Vec<Item>> {
         let chunks = entries.chunks(CHUNK).zip(self.plan.items.chunks(CHUNK));
         chunks.map(move |(entries, planned)| {
-            let item = |(entry, planned): (&Entry, &Planned)| match self.settled.get(&entry.id) {
-                Some(done) => done.clone(),
+            let item = |(entry, planned): (&Entry, &Planned)| match self.done.get(&entry.id) {
+                Some(item) => item.clone(),
                 None => self.item(entry, planned, status(planned.method)),
             };
             entries.iter().zip(planned).map(item).collect()

@@ -62,7 +62,7 @@ pub async fn preview(
     let missing =
         resolved.missing.into_iter().filter(|missing| listed.contains(missing.referenced_by.as_str())).collect();
     let parts = resolved.shared_parts;
-    let shared_parts = db::closure::told_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
+    let shared_parts = db::closure::visible_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
     Ok(Json(Preview { missing, forbidden, shared_parts, items }))
 }
 

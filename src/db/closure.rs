@@ -194,7 +194,7 @@ fn missing(types: &Types, catalogue: &Catalogue, closure: &Closure) -> Vec<Missi
 }
 
 /// Of shared parts, those whose other user may be told to somebody.
-pub async fn told_parts(
+pub async fn visible_parts(
     connection: &mut PgConnection,
     domain_id: i32,
     sight: &Sight,

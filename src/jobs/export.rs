@@ -43,7 +43,7 @@ pub(super) struct ExportOptions {
 }
 
 /// From so many resources on, a migration says that it packs them.
-const TOLD: u64 = 1_000;
+const REPORTED: u64 = 1_000;
 /// So many IDs are named in a message.
 const MAX_NAMED: usize = 10;
 
@@ -108,14 +108,14 @@ pub(super) async fn make(
         prepared.secrets = Some(sealed.bytes);
         warnings.extend(sealed.warnings);
     }
-    warnings.extend(told(&resolved, &prepared));
+    warnings.extend(missing_warnings(&resolved, &prepared));
     let named = prepared.named.clone();
     let leave_out = match (target, there) {
         (Some((target, Extent::Lacking)), Some(there)) => negotiate::ask(target, record, &prepared, there.id).await?,
         _ => None,
     };
     let total = leave_out.as_ref().map_or(resolved.nodes().len(), |out| out.lacking.len()) as u64;
-    if target.is_none() || total >= TOLD {
+    if target.is_none() || total >= REPORTED {
         context.note(Note::Progress(Phase::Packing, Progress::resources(0, total))).await?;
     }
     let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
@@ -154,7 +154,7 @@ async fn see(context: &Context, record: &Record, options: &ExportOptions) -> Res
         ));
     }
     let parts = std::mem::take(&mut resolved.shared_parts);
-    resolved.shared_parts = db::closure::told_parts(&mut snapshot, record.domain_id, &sight, parts).await?;
+    resolved.shared_parts = db::closure::visible_parts(&mut snapshot, record.domain_id, &sight, parts).await?;
     let resolved = Arc::new(resolved);
     let prepared = pack::prepare(&mut snapshot, record.domain_id, &resolved).await?;
     snapshot.commit().await?;
@@ -195,7 +195,7 @@ fn gone(gone: &[ResourceId], options: &ExportOptions) -> Result<Vec<Warning>, Jo
 }
 
 /// What is to be said about what comes along.
-fn told(resolved: &Resolved, prepared: &Prepared) -> Vec<Warning> {
+fn missing_warnings(resolved: &Resolved, prepared: &Prepared) -> Vec<Warning> {
     let references = resolved.missing.iter().map(|missing| {
         let name = missing.name.as_deref().or(missing.resource_id.as_deref()).unwrap_or_default();
         let message = format!("{} {name}, which {} refers to, does not exist.", missing.role, missing.referenced_by);

@@ -36,7 +36,7 @@ const AT_ONCE: usize = 2;
 /// What a shard may grow over before it is full.
 const SLACK: usize = 64 * 1024;
 /// How often to tell how far it is.
-const TELL: Duration = Duration::from_secs(1);
+const REPORT: Duration = Duration::from_secs(1);
 
 type Zip = Writer<BufWriter<File>>;
 
@@ -138,8 +138,8 @@ pub(super) async fn write(
     let (lines, types) = ((resolved.clone(), named.clone()), app.types.clone());
     let lacking = leave_out.as_ref().map(|out| out.lacking.clone());
     let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
-    let told = Arc::new(paged);
-    let listed = told.clone();
+    let paged = Arc::new(paged);
+    let listed = paged.clone();
     let index = tokio::task::spawn_blocking(move || {
         let (resolved, named) = lines;
         Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref(), &listed))
@@ -147,16 +147,16 @@ pub(super) async fn write(
     let pending = VecDeque::from([(INDEX.to_owned(), index)]);
     zip = shards(context, &nodes, pending, zip).await?;
     let own = resolved.clone();
-    if own.nodes().iter().any(|node| node.overlay.is_some() && !told.contains(&node.id)) {
-        let told = told.clone();
-        let values = tokio::task::spawn_blocking(move || Shard::compress(|out| lines::values(out, &own, &told)));
+    if own.nodes().iter().any(|node| node.overlay.is_some() && !paged.contains(&node.id)) {
+        let paged = paged.clone();
+        let values = tokio::task::spawn_blocking(move || Shard::compress(|out| lines::values(out, &own, &paged)));
         zip = write_first(zip, &mut VecDeque::from([(VALUES.to_owned(), values)])).await?;
     }
     zip = attachments(app, bytes, zip).await?;
     let thin = leave_out.map(|out| Thin { base: out.base, pages: out.pages });
     let (mut roots, export_upstream) = selection;
     // The lines of a page say by themselves who was selected.
-    roots.retain(|id| !told.contains(id));
+    roots.retain(|id| !paged.contains(id));
     let manifest = Manifest { roots, export_upstream, thin, ..manifest(app, record, &resolved) };
     let app = app.clone();
     blocking(move || {
@@ -178,7 +178,7 @@ type Pending = VecDeque<(String, JoinHandle<Result<Shard, PackageError>>)>;
 async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zip: Zip) -> Result<Zip, JobError> {
     let mut lines: Vec<u8> = Vec::with_capacity(SHARD_BYTES + SLACK);
     let (total, mut done) = (nodes.len() as u64, 0);
-    let (mut number, mut told) = (0, Instant::now());
+    let (mut number, mut reported) = (0, Instant::now());
     let mut connection = context.app.workers.acquire().await?;
     for nodes in nodes.chunks(PORTION) {
         let portion: Vec<i64> = nodes.iter().map(|node| node.definition_id).collect();
@@ -200,9 +200,9 @@ async fn shards(context: &Context, nodes: &[&Node], mut pending: Pending, mut zi
         }
         drop(bodies);
         done += nodes.len() as u64;
-        if told.elapsed() >= TELL {
+        if reported.elapsed() >= REPORT {
             context.note(Note::Progress(Phase::Packing, Progress::resources(done, total))).await?;
-            told = Instant::now();
+            reported = Instant::now();
         }
     }
     if !lines.is_empty() {

@@ -14,10 +14,10 @@ use crate::domain::resource_type::{Kind, Rule};
 use super::{IdMode, Work};
 
 impl Work<'_> {
-    pub(super) fn settle(&mut self) {
+    pub(super) fn reach_fixpoint(&mut self) {
         let dependents = self.dependents();
         let mut waiting = self.waiting_for_names();
-        let mut told = HashSet::new();
+        let mut counted = HashSet::new();
         let mut queue: Vec<usize> =
             (0..self.entries.len()).filter(|at| self.slots[*at].selected && !self.slots[*at].alive).collect();
         for at in 0..self.entries.len() {
@@ -29,7 +29,7 @@ impl Work<'_> {
         loop {
             while let Some(removed) = queue.pop() {
                 for (dependent, kind) in &dependents[removed] {
-                    if *kind == Kind::Output && told.insert((*dependent, removed)) {
+                    if *kind == Kind::Output && counted.insert((*dependent, removed)) {
                         self.inherit_clash(*dependent, removed);
                     }
                     if std::mem::take(&mut self.slots[*dependent].alive) {

@@ -152,7 +152,7 @@ pub fn plan(
     let mut work = Work::new(entries, types, facts, options, id_map, rewritten);
     work.decide_methods();
     work.claim_names();
-    work.settle();
+    work.reach_fixpoint();
     work.report(shared_parts)
 }
 

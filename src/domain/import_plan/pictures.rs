@@ -41,7 +41,7 @@ impl Work<'_> {
     /// What resources outside the package look like changes with the bytes of an attachment that they share.
     pub(super) fn shared_pictures(&mut self) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let mut told = HashSet::new();
+        let mut named = HashSet::new();
         for at in 0..self.entries.len() {
             let slot = &self.slots[at];
             if !slot.alive || !matches!(slot.method, Method::Create | Method::Update) {
@@ -50,7 +50,7 @@ impl Work<'_> {
             let entry = &self.entries[at];
             for (path, bytes) in &entry.attachments {
                 let Some(sharers) = self.facts.sharers.get(path) else { continue };
-                if self.replaced(path, *bytes).is_none() || !told.insert(path) {
+                if self.replaced(path, *bytes).is_none() || !named.insert(path) {
                     continue;
                 }
                 let others = sharers.count - sharers.names.len() as u64;

@@ -1,4 +1,4 @@
-//! From the settled work to the plan that people see: errors in their order, causes of the package.
+//! From the decided work to the plan that people see: errors in their order, causes of the package.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -70,7 +70,7 @@ impl Work<'_> {
         errors.sort_by_key(|error| ORDER.iter().position(|code| *code == error.code));
         for found in &self.entries[at].references {
             if let (Some(why), Some(rule)) = (self.unmatched(at, found), self.rule(at, found))
-                && !self.told_by_clash(rule, found)
+                && !self.said_by_clash(rule, found)
                 && !(why == Unmatched::Failed && self.inside(rule, &found.target) == Some(at))
             {
                 let (name, id) = self.named(rule, &found.target);
@@ -85,7 +85,7 @@ impl Work<'_> {
     }
 
     /// An output that lost its name is already told by `duplicate_name`.
-    fn told_by_clash(&self, rule: &Rule, found: &Reference) -> bool {
+    fn said_by_clash(&self, rule: &Rule, found: &Reference) -> bool {
         rule.kind == Kind::Output
             && self.inside(rule, &found.target).is_some_and(|other| self.slots[other].clash.is_some())
     }
@@ -134,7 +134,7 @@ impl Work<'_> {
             return Vec::new();
         }
         let mut warnings = Vec::new();
-        let mut told = HashSet::new();
+        let mut named = HashSet::new();
         for shared in shared_parts {
             let Some(at) = self.by_id.get(shared.resource_id.as_str()).copied().filter(|at| self.slots[*at].alive)
             else {
@@ -147,7 +147,7 @@ impl Work<'_> {
                 shared.used_by_name
             );
             let warning = Warning::new("shared_part", message).about(shared.resource_id.as_str());
-            if told.insert(at) {
+            if named.insert(at) {
                 self.slots[at].warnings.push(warning.clone());
             }
             warnings.push(warning);
