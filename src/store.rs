@@ -106,6 +106,11 @@ impl Store {
         Ok(())
     }
 
+    /// The same, unless the store has it in that size: one that was cut short is put anew.
+    pub async fn ensure(&self, key: &str, path: &Path, size: u64) -> Result<(), StoreError> {
+        if self.size(key).await? == Some(size) { Ok(()) } else { self.put_file(key, path).await }
+    }
+
     /// Opens an object as a local file that can be read at any place.
     ///
     /// # Errors
@@ -219,6 +224,8 @@ const LOCK: &str = "lock";
 
 /// Where packages rest.
 pub const PACKAGES: &str = "packages";
+/// Where attachment bytes rest.
+pub const ATTACHMENTS: &str = "attachments";
 /// Where pieces of uploads rest.
 pub const UPLOADS: &str = "uploads";
 
@@ -229,7 +236,12 @@ pub fn package_key(id: uuid::Uuid) -> String {
 
 /// The key of attachment bytes.
 pub fn attachment_key(hash: &Hash) -> String {
-    format!("attachments/{}", hash.hex())
+    format!("{ATTACHMENTS}/{}", hash.hex())
+}
+
+/// The attachment bytes that a key is of.
+pub fn bytes_of(key: &str) -> Option<Hash> {
+    Hash::parse(key.strip_prefix(ATTACHMENTS)?.strip_prefix('/')?)
 }
 
 /// What the keys of an upload's pieces begin with.

@@ -58,11 +58,12 @@ pub async fn put(
     let limit = app.config.limits.max_attachment_bytes;
     let (file, hash, size) = receive(&app, whole(request.into_body()), limit).await?;
     let key = attachment_key(&hash);
-    if !app.store.has(&key).await? {
-        app.store.put_file(&key, file.path()).await?;
-    }
+    app.store.ensure(&key, file.path(), size).await?;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
+    db::locks::share_bytes(&mut transaction, std::iter::once(&hash)).await?;
+    // Until here nothing may have named them, so that they were cleaned away.
+    app.store.ensure(&key, file.path(), size).await?;
     db::locks::hold_attachments(&mut transaction, caller.domain_id()).await?;
     if !caller.sees_all()
         && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, &caller.sight).await?

@@ -1,6 +1,7 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachment_bases;
+pub mod attachment_bytes;
 pub mod attachments;
 pub mod audit;
 pub mod callers;

@@ -1,5 +1,5 @@
-//! Cleaning: what was of use for a while. Never what a roll back needs: bases, superseded versions and
-//! attachment bytes stay.
+//! Cleaning: what was of use for a while. Never what a roll back needs: bases, superseded versions and the attachment
+//! bytes that these name stay.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::db::{self, Acquire};
-use crate::store::{PACKAGES, UPLOADS, attachment_key, upload_prefix};
+use crate::domain::resource::Hash;
+use crate::store::{ATTACHMENTS, PACKAGES, UPLOADS, attachment_key, bytes_of, upload_prefix};
 
 use super::{JobError, blocking};
 
@@ -45,7 +46,7 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
     let runs = db::definitions::forget_runs(&mut connection, app.config.retention.package_days).await?;
     drop(connection);
-    let bytes = staged_bytes(app).await?;
+    let bytes = attachment_bytes(app).await?;
     let mut connection = app.pool.acquire().await?;
     let store = app.store.clone();
     blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
@@ -98,17 +99,41 @@ async fn packages(app: &App) -> Result<u64, JobError> {
     }
 }
 
-/// Attachment bytes that imports have put into the store and that nothing came to name.
-async fn staged_bytes(app: &App) -> Result<u64, JobError> {
+/// Attachment bytes that imports had staged when they ended, and those that nothing has named for a day.
+async fn attachment_bytes(app: &App) -> Result<u64, JobError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut over = db::attachment_bytes::left_over(&mut connection).await?;
+    drop(connection);
+    let old = SystemTime::now() - ORPHAN_AGE;
+    let found: Vec<(String, SystemTime)> = app.store.list(ATTACHMENTS).try_collect().await?;
+    let hashes: Vec<Hash> = found.iter().filter(|(_, at)| *at < old).filter_map(|(key, _)| bytes_of(key)).collect();
+    for hashes in hashes.chunks(1_000) {
+        let mut connection = app.pool.acquire().await?;
+        over.extend(db::attachment_bytes::long_unnamed(&mut connection, hashes).await?);
+    }
+    let mut count = 0;
+    for hash in &over {
+        count += u64::from(remove_bytes(app, hash).await?);
+    }
+    Ok(count)
+}
+
+/// Removes attachment bytes unless something names them, or is just about to. Looks again under their lock: whoever
+/// comes to name them waits for it, and then sees that the store has them no more.
+async fn remove_bytes(app: &App, hash: &Hash) -> Result<bool, JobError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    let unused = db::attachments::forget_staged(&mut transaction).await?;
-    for hash in &unused {
+    if !db::locks::try_hold_bytes(&mut transaction, hash).await? {
+        return Ok(false);
+    }
+    let unnamed = !db::attachment_bytes::unnamed(&mut transaction, std::slice::from_ref(hash)).await?.is_empty();
+    if unnamed {
         app.store.delete(&attachment_key(hash)).await?;
     }
     // Only now: whoever dies before this does it again.
+    db::attachment_bytes::forget(&mut transaction, hash).await?;
     transaction.commit().await?;
-    Ok(unused.len() as u64)
+    Ok(unnamed)
 }
 
 /// Bytes in the store that no row knows of: their server died between the two.

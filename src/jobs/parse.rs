@@ -293,8 +293,8 @@ async fn send(
     Ok(transaction.commit().await?)
 }
 
-/// Verifies the attachment bytes of a package; those that the store does not have go there, with a row that says for
-/// which record.
+/// Verifies the attachment bytes of a package, names them for the record, and puts those into the store that it does not
+/// have whole.
 async fn attachments(
     context: &Context,
     connection: &mut PgConnection,
@@ -305,10 +305,14 @@ async fn attachments(
     if sizes.is_empty() {
         return Ok(package);
     }
-    let hashes: Vec<Vec<u8>> = sizes.keys().map(|hash| hash.0.to_vec()).collect();
-    let stored: HashSet<Hash> = db::attachments::stored(connection, &hashes).await?.into_iter().collect();
+    // Those too that are here: what names them today may be gone when the import is executed.
+    let mut transaction = connection.begin().await?;
+    db::locks::share_bytes(&mut transaction, sizes.keys()).await?;
+    db::attachment_bytes::note_staged(&mut transaction, context.job.record_id, &sizes).await?;
+    transaction.commit().await?;
     for (hash, size) in sizes {
-        if stored.contains(&hash) {
+        let key = attachment_key(&hash);
+        if app.store.size(&key).await? == Some(size) {
             package = blocking(move || {
                 package.read::<PackageError>(&attachment_name(&hash), &mut |_| Ok(()))?;
                 Ok(package)
@@ -328,8 +332,7 @@ async fn attachments(
         })
         .await?;
         package = back;
-        db::attachments::note_staged(connection, context.job.record_id, &hash, size).await?;
-        app.store.put_file(&attachment_key(&hash), file.path()).await?;
+        app.store.put_file(&key, file.path()).await?;
     }
     Ok(package)
 }

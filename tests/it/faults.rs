@@ -1,8 +1,10 @@
 //! Whatever ends in the middle: it finishes after all, once, and leaves nothing behind.
 
+mod cleaned_bytes;
 mod damaged;
 mod invariants;
 mod killed_imports;
+mod lost_commits;
 mod lost_connections;
 mod online;
 mod repeated;
