@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod cluster;
+pub mod commits;
 pub mod gate;
 pub mod package;
 pub mod process;
@@ -52,6 +53,19 @@ impl Environment {
     /// The same, with more settings in TOML.
     pub async fn configured(name: &str, more: &str) -> Self {
         let database = cluster::new_database().await;
+        let reached = database.clone();
+        Self::on(name, more, database, &reached).await
+    }
+
+    /// The same, with a proxy between it and its database.
+    pub async fn behind_commits(name: &str, more: &str) -> (Self, commits::Commits) {
+        let database = cluster::new_database().await;
+        let commits = commits::Commits::before(&database).await;
+        let reached = commits.url(&database);
+        (Self::on(name, more, database, &reached).await, commits)
+    }
+
+    async fn on(name: &str, more: &str, database: String, reached: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let kind = if matches!(name, "test" | "production") { name } else { "other" };
         let config = format!(
@@ -62,7 +76,7 @@ impl Environment {
             json!(files.path()),
             json!(ADMIN),
         );
-        let server = Server::start(Config::from_toml(&config).unwrap(), &database).await.unwrap();
+        let server = Server::start(Config::from_toml(&config).unwrap(), reached).await.unwrap();
         Self { server, database, files }
     }
 
