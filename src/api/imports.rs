@@ -11,6 +11,7 @@ use crate::db::{self, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::trust::Signature;
+use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::planning;
 use crate::planning::carried::{self, keep_passphrase};
@@ -130,8 +131,12 @@ async fn checked(
     received: &Received,
     passphrase: Option<SecretString>,
 ) -> Result<(Manifest, Signature, bool), ApiError> {
-    let (file, limits) = (received.file.reopen()?, app.limits());
-    let mut package = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
+    let (path, limits) = (received.file.path().to_owned(), app.limits());
+    let opened = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(path).map_err(PackageError::Io)?;
+        Package::open(file, limits, secrets::verify)
+    });
+    let mut package = opened.await??;
     let mut connection = app.pool.acquire().await?;
     let signature = trust::check(app, &mut connection, &package.manifest.environment).await?;
     drop(connection);
