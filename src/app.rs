@@ -18,7 +18,7 @@ use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::resource::Hash;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::Limits;
-use crate::remote::{Allowed, Remote, RemoteError};
+use crate::remote::{Allowed, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
@@ -121,6 +121,14 @@ impl App {
     /// # Errors
     /// Its address may not be used, or its token cannot be read.
     pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
+        Remote::at(self.place(target)?)
+    }
+
+    /// Where a target is, and with which token, as it is set.
+    ///
+    /// # Errors
+    /// As for [`Self::remote`].
+    pub fn place(&self, target: &Target) -> Result<Place, RemoteError> {
         let allowed = Allowed(self.config.security.allowed_targets.clone());
         let url = allowed.check(&target.url).map_err(|reason| {
             RemoteError::settings(
@@ -133,7 +141,7 @@ impl App {
         let token = token.ok_or_else(|| {
             RemoteError::settings("The target's token cannot be read.", "Enter the target's token again.")
         })?;
-        Remote::new(url, &token)
+        Ok(Place { base: url, token })
     }
 
     /// The seed of the key that others seal secrets for.

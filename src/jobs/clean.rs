@@ -10,8 +10,11 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::db::records::Rest;
 use crate::db::{self, Acquire};
+use crate::domain::record::RecordKind;
 use crate::domain::resource::Hash;
+use crate::planning;
 use crate::store::{ATTACHMENTS, PACKAGES, UPLOADS, attachment_key, bytes_of, upload_prefix};
 
 use super::{JobError, blocking};
@@ -39,6 +42,7 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 
 async fn clean(app: &App) -> Result<(), JobError> {
     let uploads = uploads(app).await?;
+    let waiting = waiting(app).await?;
     let packages = packages(app).await?;
     let orphans = orphans(app).await?;
     let mut connection = app.pool.acquire().await?;
@@ -51,8 +55,8 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let store = app.store.clone();
     blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
     db::sessions::forget(&mut connection).await?;
-    if uploads + packages + orphans + keys + jobs + runs + bytes > 0 {
-        info!(uploads, packages, orphans, keys, jobs, runs, bytes, "cleaned");
+    if uploads + waiting + packages + orphans + keys + jobs + runs + bytes > 0 {
+        info!(uploads, waiting, packages, orphans, keys, jobs, runs, bytes, "cleaned");
     }
     Ok(())
 }
@@ -78,6 +82,34 @@ async fn uploads(app: &App) -> Result<u64, JobError> {
                 false => db::uploads::forget_pieces(&mut connection, id).await?,
             }
         }
+    }
+}
+
+/// Imports that nobody has confirmed for a long time: they are cancelled, and their packages go.
+async fn waiting(app: &App) -> Result<u64, JobError> {
+    let mut count = 0;
+    loop {
+        let mut transaction = app.pool.begin().await?;
+        let days = app.config.retention.waiting_days;
+        let Some(left) = db::records::long_waiting(&mut transaction, days).await? else { return Ok(count) };
+        let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, left.id).await?);
+        db::import_entries::delete(&mut transaction, left.id).await?;
+        db::records::rest(&mut transaction, left.id, cancelled).await?;
+        let entry = db::audit::Entry {
+            domain_id: Some(left.domain_id),
+            username: None,
+            token: Some("server"),
+            action: "record.cancel",
+            object: ("record", &left.id.to_string()),
+            details: serde_json::json!({"kind": RecordKind::Import, "name": left.name, "waited_days": days}),
+            address: None,
+        };
+        db::audit::insert(&mut transaction, &entry).await?;
+        transaction.commit().await?;
+        if let Some(key) = &left.package_key {
+            app.store.delete(key).await?;
+        }
+        count += 1;
     }
 }
 

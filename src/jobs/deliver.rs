@@ -4,6 +4,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::db::DbError;
 use crate::db::records::{Note, Record};
@@ -32,11 +33,7 @@ fn package(record: &Record) -> Result<PackageInfo, JobError> {
 
 /// Makes the import of the record's package at the target: one, however often this is tried.
 pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
-    // Where the first one could not be read without what it left out, there are two.
-    let key = match record.transfer.extent {
-        Extent::Lacking => record.id.to_string(),
-        Extent::Whole => format!("{}/whole", record.id),
-    };
+    let key = key(record);
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
         return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
@@ -45,32 +42,68 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
     Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
 }
 
+/// What makes the import one, however often it is asked for. Where the first one could not be read without what it
+/// left out, there are two; where the target has let go of one, there is another.
+fn key(record: &Record) -> String {
+    let id = match record.transfer.extent {
+        Extent::Lacking => record.id.to_string(),
+        Extent::Whole => format!("{}/whole", record.id),
+    };
+    match record.transfer.anew {
+        0 => id,
+        anew => format!("{id}/{anew}"),
+    }
+}
+
+/// The import that an earlier run may have made without hearing of it: asked for with the same key.
+pub(super) async fn made(courier: &Courier, record: &Record) -> Result<Result<Option<Uuid>, RemoteError>, JobError> {
+    if record.package_key.is_none() {
+        return Ok(Ok(None));
+    }
+    let made = if at_once(record)? {
+        let package = match read(courier, record, 0).await {
+            Ok(package) => package,
+            Err(JobError::Fail(_)) => return Ok(Ok(None)),
+            Err(error) => return Err(error),
+        };
+        courier.remote.import_package(package, &key(record)).await
+    } else {
+        let Some(upload) = &record.transfer.upload else { return Ok(Ok(None)) };
+        courier.remote.import(upload, &key(record)).await
+    };
+    Ok(match made {
+        Ok(there) => Ok(Some(there.id)),
+        // It was not there whole, so nothing was made of it.
+        Err(error) if !error.transient && error.answered.is_some() && error.code != "target_unauthorized" => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
 /// Has all of the record's package at the target; returns the upload there.
 pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
     let package = package(record)?;
     let mut transfer = record.transfer.clone();
     // An upload that expired at the target is begun anew.
-    for attempt in 0..3 {
+    for _ in 0..3 {
         let id = match &transfer.upload {
             Some(id) => id.clone(),
-            None => begin(courier, &mut transfer, &package, attempt).await?,
+            None => begin(courier, &mut transfer, &package).await?,
         };
         match pieces(courier, record, &id, package.size).await? {
             Ok(()) => return Ok(id),
-            Err(error) if error.is("not_found") || error.is("gone") => transfer.upload = None,
+            Err(error) if error.is("not_found") || error.is("gone") => {
+                // The key of one that has expired would bring it back.
+                transfer = transfer.upload_expired();
+                courier.context.note(Note::Transfer(transfer.clone())).await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Err(RemoteError::settings("The target forgets uploads before they end.", "Look at the target's log.").into())
 }
 
-async fn begin(
-    courier: &Courier,
-    transfer: &mut Transfer,
-    package: &PackageInfo,
-    attempt: u32,
-) -> Result<String, JobError> {
-    let key = format!("{}/{attempt}/{}", courier.context.record_id(), package.sha256);
+async fn begin(courier: &Courier, transfer: &mut Transfer, package: &PackageInfo) -> Result<String, JobError> {
+    let key = format!("{}/{}/{}", courier.context.record_id(), transfer.uploads, package.sha256);
     let id = courier.tried(|| courier.remote.begin_upload(package.size, &key)).await??;
     transfer.upload = Some(id.clone());
     courier.context.note(Note::Transfer(transfer.clone())).await?;

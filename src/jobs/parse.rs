@@ -44,17 +44,10 @@ const TOLD: usize = 1_000;
 /// Bodies are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
-/// Parses a package and plans its import with the record's options; a package that is refused is not kept.
+/// Parses a package and plans its import with the record's options. One that is refused is kept as long as any other:
+/// what it was refused for may change here, and then it is tried again.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
-    let record = context.record().await?;
-    let parsed = parse_and_plan(&context, &record).await;
-    if let (Err(JobError::Fail(_)), Some(key)) = (&parsed, &record.package_key) {
-        context.app.store.delete(key).await?;
-    }
-    parsed
-}
-
-async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobError> {
+    let (context, record) = (&context, &context.record().await?);
     let app = &context.app;
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();

@@ -17,6 +17,7 @@ use reqwest::{Body, Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::wire::List;
@@ -40,13 +41,25 @@ pub const PIECE: usize = 5 * 1024 * 1024;
 /// Another environment, as one of its users.
 pub struct Remote {
     client: Client,
-    base: Url,
-    token: String,
+    place: watch::Sender<Place>,
+}
+
+/// Where an environment is, checked, and a token there.
+pub struct Place {
+    /// Its address.
+    pub base: Url,
+    /// A token there.
+    pub token: String,
 }
 
 impl Remote {
     /// For a checked address and a token there.
     pub fn new(base: Url, token: &str) -> Result<Self, RemoteError> {
+        Self::at(Place { base, token: token.to_owned() })
+    }
+
+    /// For a place.
+    pub fn at(place: Place) -> Result<Self, RemoteError> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -57,15 +70,21 @@ impl Remote {
             .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| RemoteError::unreachable(&error.to_string()))?;
-        Ok(Self { client, base, token: token.to_owned() })
+        Ok(Self { client, place: watch::Sender::new(place) })
+    }
+
+    /// It is elsewhere from the next call on.
+    pub fn move_to(&self, place: Place) {
+        self.place.send_replace(place);
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let mut url = self.base.clone();
+        let place = self.place.borrow();
+        let mut url = place.base.clone();
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url.set_path(&format!("{}{path}", place.base.path().trim_end_matches('/')));
         url.set_query(query);
-        self.client.request(method, url).bearer_auth(&self.token)
+        self.client.request(method, url).bearer_auth(&place.token)
     }
 
     /// Sends a request and reads its answer, both within limits.

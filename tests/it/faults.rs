@@ -1,5 +1,6 @@
 //! Whatever ends in the middle: it finishes after all, once, and leaves nothing behind.
 
+mod cancelled;
 mod cleaned_bytes;
 mod damaged;
 mod invariants;
@@ -11,3 +12,4 @@ mod repeated;
 mod stopped_workers;
 mod strange_targets;
 mod targets;
+mod turns;
