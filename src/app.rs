@@ -18,7 +18,7 @@ use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::resource::Hash;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::Limits;
-use crate::remote::{Allowed, Place, Remote, RemoteError};
+use crate::remote::{Allowed, Memory, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
@@ -71,6 +71,8 @@ pub struct App {
     pub identity: Identity,
     /// Records that were made or changed, by whichever replica.
     pub changes: broadcast::Sender<Uuid>,
+    /// What the answers of targets may take.
+    pub answers: Memory,
     /// The server takes no more work.
     pub stopping: watch::Sender<bool>,
     /// What `/metrics` shows.
@@ -111,6 +113,7 @@ impl App {
             signer,
             identity,
             changes,
+            answers: Memory::default(),
             stopping,
             metrics,
         })
@@ -121,7 +124,7 @@ impl App {
     /// # Errors
     /// Its address may not be used, or its token cannot be read.
     pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
-        Remote::at(self.place(target)?)
+        Remote::at(self.place(target)?, self.answers.clone())
     }
 
     /// Where a target is, and with which token, as it is set.

@@ -58,6 +58,11 @@ impl Courier {
         self.context.waiting(self.repeated(call)).await
     }
 
+    /// Waits for one call, as it is; no slot is held meanwhile.
+    pub(super) async fn once<T>(&self, call: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+        self.context.waiting(call).await
+    }
+
     /// The same for a call that is work of its own: only between two tries no slot is held.
     pub(super) async fn repeated<T, F: Future<Output = Result<T, RemoteError>>>(
         &self,
@@ -82,6 +87,10 @@ impl Courier {
                 }
             };
             self.answers.store(false, Ordering::Relaxed);
+            if error.is("conflict") {
+                // It is at it, and says so.
+                noted = Instant::now();
+            }
             let now = Instant::now();
             if self.context.failing(Some(now - std::mem::replace(&mut noted, now))).await? >= deadline {
                 return Ok(Err(error));

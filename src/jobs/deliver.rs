@@ -2,6 +2,8 @@
 //! upload in pieces, which goes on from the target's offset whatever happened to either side.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -10,7 +12,7 @@ use crate::db::DbError;
 use crate::db::records::{Note, Record};
 use crate::domain::record::{Phase, Progress};
 use crate::domain::transfer::{Extent, Transfer};
-use crate::remote::{PIECE, RemoteError};
+use crate::remote::{PIECE, RemoteError, SMALLEST_PIECE};
 use crate::wire;
 use crate::wire::record::PackageInfo;
 
@@ -19,6 +21,8 @@ use super::{JobError, blocking};
 
 /// So many pieces may bring nothing forward.
 const MOST_STUCK: u32 = 3;
+/// A piece that is answered within this may be followed by a larger one.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// The package travels in one request: it has no more bytes than a piece, and no upload of it was begun.
 pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
@@ -36,7 +40,15 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
     let key = key(record);
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
-        return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+        if bytes.len() <= SMALLEST_PIECE {
+            return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+        }
+        match courier.once(courier.remote.import_package(bytes, &key)).await {
+            Ok(there) => return Ok(there),
+            // On a slow way it does not arrive in time: in pieces it does. The same key makes the same import.
+            Err(error) if error.transient => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let upload = upload(courier, record).await?;
     Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
@@ -116,6 +128,8 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Ok(offset) => offset,
         Err(error) => return Ok(Err(error)),
     };
+    // As much as the way carries in good time.
+    let size_of_piece = AtomicUsize::new(PIECE);
     let mut stuck = 0;
     let mut reported = 0;
     while there < size {
@@ -127,10 +141,21 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         if piece.is_empty() {
             return Err(RemoteError::settings("The target has another upload than was begun.", "Migrate again.").into());
         }
+        let began = Instant::now();
         let sent = courier.repeated(|| async {
-            match courier.remote.send_piece(id, there, piece.clone()).await {
+            let part = piece.slice(..piece.len().min(size_of_piece.load(Ordering::Relaxed)));
+            match courier.remote.send_piece(id, there, part).await {
                 // An earlier try arrived after all, or half of it.
                 Err(error) if error.is("conflict") => courier.remote.upload_offset(id).await,
+                Err(error) if error.transient => {
+                    let smaller = size_of_piece.load(Ordering::Relaxed) / 4;
+                    size_of_piece.store(smaller.max(SMALLEST_PIECE), Ordering::Relaxed);
+                    // What was not answered may have arrived.
+                    match courier.remote.upload_offset(id).await {
+                        Ok(offset) if offset > there => Ok(offset),
+                        _ => Err(error),
+                    }
+                }
                 other => other,
             }
         });
@@ -139,6 +164,10 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
             Ok(offset) => offset,
             Err(error) => return Ok(Err(error)),
         };
+        if began.elapsed() < QUICK {
+            let larger = size_of_piece.load(Ordering::Relaxed) * 2;
+            size_of_piece.store(larger.min(PIECE), Ordering::Relaxed);
+        }
         stuck = if there > before { 0 } else { stuck + 1 };
         if stuck > MOST_STUCK {
             let message = "The target takes pieces of the upload and has no more of it than before.";

@@ -80,9 +80,7 @@ async fn packed_and_sent(courier: &Courier, record: &mut Record) -> Result<Uuid,
     }
     let there = send(courier, record).await?;
     // A package in pieces has noted its upload.
-    if !deliver::at_once(record)? {
-        *record = context.record().await?;
-    }
+    *record = context.record().await?;
     Ok(there)
 }
 

@@ -3,6 +3,8 @@
 mod cancelled;
 mod cleaned_bytes;
 mod damaged;
+mod full_disk;
+mod half_open;
 mod invariants;
 mod killed_imports;
 mod lost_commits;
