@@ -1,5 +1,6 @@
 //! What every request and every job has at hand: settings, database, store, types, keys.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -89,11 +90,11 @@ impl App {
     pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
         let types = Arc::new(load_types(&config)?);
         let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;
-        let sealer = Sealer::from_base64(&secret_key(&config)?)?;
         let pool =
             db::connect(database_url, config.database.max_connections, config.jobs.lease_seconds.saturating_mul(4))
                 .await?;
         let mut connection = pool.acquire().await.map_err(DbError::from)?;
+        let sealer = sealer(&config, &mut connection).await?;
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;
         drop(connection);
@@ -191,28 +192,44 @@ pub fn load_types(config: &Config) -> Result<Types, StartError> {
     Ok(Types::compile(built_in.iter().chain(&own).map(|(file, text)| (file.as_str(), text.as_str())))?)
 }
 
-/// The configured key, or one made once under the storage folder, readable by us alone.
-fn secret_key(config: &Config) -> Result<String, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
+/// Seals with the configured key, or with one made once under the storage folder. One of which only a part was written
+/// is made anew as long as nothing was sealed with it.
+async fn sealer(config: &Config, connection: &mut db::PgConnection) -> Result<Sealer, StartError> {
     if let Some(key) = &config.security.secret_key {
-        return Ok(key.expose_secret().to_owned());
+        return Ok(Sealer::from_base64(key.expose_secret())?);
     }
     let path = config.secret_key_file();
     let failed = |error| StartError::Io(path.display().to_string(), error);
-    std::fs::create_dir_all(&config.storage.dir).map_err(failed)?;
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            let key = BASE64.encode(*secrets::random::<32>()?);
-            file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            std::fs::read_to_string(&path).map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
+    match std::fs::read_to_string(&path) {
+        Ok(key) => match Sealer::from_base64(&key) {
+            Ok(sealer) => return Ok(sealer),
+            Err(_) if identity(connection).await?.is_none() => std::fs::remove_file(&path).map_err(failed)?,
+            Err(_) => {
+                let reason = "holds no key of 32 bytes in base64: restore it, for secrets are sealed with it";
+                return Err(failed(std::io::Error::other(reason)));
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
+    make_key(&path).map_err(failed)?;
+    Ok(Sealer::from_base64(&std::fs::read_to_string(&path).map_err(failed)?)?)
+}
+
+/// Makes a key, readable by us alone: all of it is there, or none. Another replica may be first.
+fn make_key(path: &Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let key = BASE64.encode(*secrets::random::<32>().map_err(std::io::Error::other)?);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(key.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.error),
+        _ => {}
+    }
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// The environment's identity, made at the very first start; refuses a key that does not open it.

@@ -104,6 +104,11 @@ impl ApiError {
         self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
+    /// It is the server's own fault, or that of what it needs.
+    pub fn is_ours(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     fn internal(cause: &dyn std::fmt::Display) -> Self {
         error!(%cause, "a request failed");
         let detail = "Something went wrong on the server; its log says what. Try again, or ask the administrator.";

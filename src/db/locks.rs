@@ -141,3 +141,9 @@ pub async fn try_hold_bytes(connection: &mut PgConnection, hash: &Hash) -> Resul
 fn stripe(hash: &Hash) -> i32 {
     i32::from(hash.0[0] % STRIPES)
 }
+
+/// The transaction may take its time between two statements: planning reads much and computes much.
+pub async fn take_time(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("set local idle_in_transaction_session_timeout = '15min'").execute(connection).await?;
+    Ok(())
+}

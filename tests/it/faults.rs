@@ -10,6 +10,7 @@ mod killed_imports;
 mod lost_commits;
 mod lost_connections;
 mod online;
+mod outages;
 mod repeated;
 mod stopped_workers;
 mod strange_targets;

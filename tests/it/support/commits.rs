@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The message of the wire protocol, and what its answer holds.
@@ -20,6 +21,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Commits {
     address: SocketAddr,
     left: Arc<AtomicI64>,
+    down: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
@@ -29,18 +31,36 @@ impl Commits {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, left) = (listener.local_addr().unwrap(), Arc::new(AtomicI64::new(0)));
         let shared = left.clone();
+        let down = watch::Sender::new(false);
+        let state = down.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, upstream.clone(), shared.clone()));
+                let mut ends = state.subscribe();
+                if *ends.borrow_and_update() {
+                    continue;
+                }
+                let forwarding = forward(client, upstream.clone(), shared.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = forwarding => {}
+                        _ = ends.changed() => {}
+                    }
+                });
             }
         });
-        Self { address, left, task }
+        Self { address, left, down, task }
     }
 
     /// The same database through the proxy.
     pub fn url(&self, database: &str) -> String {
         let name = database.split('?').next().unwrap().rsplit('/').next().unwrap();
         format!("postgres://ferry@{}/{name}", self.address)
+    }
+
+    /// The database is not there from now on, as long as what this gives is kept.
+    pub fn outage(&self) -> Outage<'_> {
+        self.down.send_replace(true);
+        Outage(self)
     }
 
     /// Loses the answer to one commit from now on: the first, the second …
@@ -51,6 +71,15 @@ impl Commits {
     /// That answer is lost.
     pub fn lost(&self) -> bool {
         self.left.load(Ordering::SeqCst) <= 0
+    }
+}
+
+/// Ends with its drop.
+pub struct Outage<'a>(&'a Commits);
+
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        self.0.down.send_replace(false);
     }
 }
 

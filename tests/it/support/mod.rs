@@ -65,8 +65,18 @@ impl Environment {
         (Self::on(name, more, database, &reached).await, commits)
     }
 
+    /// The same on files that are there already.
+    pub async fn on_files(name: &str, files: TempDir) -> Self {
+        let database = cluster::new_database().await;
+        let reached = database.clone();
+        Self::with(name, "", database, &reached, files).await
+    }
+
     async fn on(name: &str, more: &str, database: String, reached: &str) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        Self::with(name, more, database, reached, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn with(name: &str, more: &str, database: String, reached: &str, files: TempDir) -> Self {
         let kind = if matches!(name, "test" | "production") { name } else { "other" };
         let config = format!(
             "environment = {{ name = {}, kind = {} }}\nserver.listen = \"127.0.0.1:0\"\nstorage.dir = {}\n\
