@@ -90,7 +90,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
-    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?);
+    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?.counts);
     note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::rest(&mut transaction, id, cancelled).await?;

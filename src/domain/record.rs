@@ -233,14 +233,12 @@ impl Final {
         match (done, counts.failed) {
             (_, 0) => Self::SUCCEEDED,
             (0, _) => Self::FAILED,
-            _ => Self(RecordStatus::PartiallySucceeded),
+            _ => Self::PARTIALLY_SUCCEEDED,
         }
     }
 
-    /// How a record ends whose work could not be done: what had succeeded before stays so.
-    pub fn of_failure(counts: &Counts) -> Self {
-        if counts.succeeded + counts.unchanged > 0 { Self(RecordStatus::PartiallySucceeded) } else { Self::FAILED }
-    }
+    /// How a record ends whose work could not be done, though some of it was before.
+    pub const PARTIALLY_SUCCEEDED: Self = Self(RecordStatus::PartiallySucceeded);
 
     /// As any status.
     pub fn status(self) -> RecordStatus {

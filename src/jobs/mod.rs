@@ -138,8 +138,8 @@ impl Context {
             return self.done().await;
         }
         let mut transaction = self.app.pool.begin().await?;
-        let counts = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
-        let failed = Rest::Failed(serde_json::json!(error), counts);
+        let settled = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
+        let failed = Rest::Failed(settled.failure, serde_json::json!(error), settled.counts);
         db::records::rest(&mut transaction, self.job.record_id, failed).await?;
         db::import_entries::delete(&mut transaction, self.job.record_id).await?;
         db::jobs::end(&mut transaction, &self.job).await?;

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::info;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
@@ -44,10 +45,25 @@ const TOLD: usize = 1_000;
 /// Bodies are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
-/// Parses a package and plans its import with the record's options. One that is refused is kept as long as any other:
-/// what it was refused for may change here, and then it is tried again.
+/// What is wrong with a package itself: no setting of this environment cures it.
+const HOPELESS: [&str; 4] = ["package_tampered", "package_unreadable", "package_foreign", "package_incomplete"];
+
+/// Parses a package and plans its import with the record's options. One that is refused is kept as long as any other,
+/// for what it was refused for may change here and then it is tried again; but not one that is wrong itself.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
-    let (context, record) = (&context, &context.record().await?);
+    let record = context.record().await?;
+    match (parse_and_plan(&context, &record).await, &record.package_key) {
+        (Err(JobError::Fail(error)), Some(key)) if HOPELESS.contains(&error.code.as_str()) => {
+            info!(record = %record.id, code = error.code, message = error.message, "the package is refused");
+            // First the reason: another run would only find the package gone.
+            context.fail(error).await?;
+            Ok(context.app.store.delete(key).await?)
+        }
+        (parsed, _) => parsed,
+    }
+}
+
+async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobError> {
     let app = &context.app;
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();

@@ -135,7 +135,7 @@ pub enum Rest {
     /// Its import was executed.
     Executed(Executed),
     /// It ended without its work done, for this cause.
-    Failed(Value, Counts),
+    Failed(Final, Value, Counts),
     /// The user ended it.
     Cancelled(Counts),
     /// An import waits for the contents that it lacks.
@@ -222,7 +222,7 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
             .counts(done.counts)
             .error(done.error)
             .warnings(done.warnings),
-        Rest::Failed(error, counts) => update.ended(Final::of_failure(&counts)).error(Some(error)).counts(counts),
+        Rest::Failed(status, error, counts) => update.ended(status).error(Some(error)).counts(counts),
         Rest::Cancelled(counts) => update.ended(Final::CANCELLED).error(None).counts(counts),
         Rest::Planned(plan) => update.awaiting().plan(plan),
         Rest::Shown(shown) => {

@@ -82,10 +82,12 @@ async fn a_full_working_folder_is_told_too() {
     let target = Process::start("production").await;
     let to = target.admin();
     let Some(small) = Small::over(&working_folder(&target)) else { return };
-    to.attachment("/img/large.png", &noise(8)).await.problem(507, "storage_full");
-    to.post_package(&noise(8)).await.problem(507, "storage_full");
+    small.fill();
+    let bytes = &noise(1)[..10_000];
+    to.attachment("/img/large.png", bytes).await.problem(507, "storage_full");
+    to.post_package(bytes).await.problem(507, "storage_full");
     drop(small);
-    to.attachment("/img/large.png", &noise(1)).await.is(201);
+    to.attachment("/img/large.png", bytes).await.is(201);
     target.end().await;
 }
 
