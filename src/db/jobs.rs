@@ -55,11 +55,11 @@ pub async fn claim(
             from domains d
             where exists (select from jobs w where w.kind = $1 and w.state = 'queued' and w.domain_id = d.id)
          ), next as (
-            select j.id from jobs j join turns t on t.id = j.domain_id
+            select j.id from jobs j join turns t on t.id = j.domain_id join records r on r.id = j.record_id
             where j.kind = $1 and j.state = 'queued' and j.run_at <= clock_timestamp()
               and (j.kind <> 'execute' or not exists (
                 select from jobs o where o.domain_id = j.domain_id and o.kind = 'execute' and o.state = 'running' and o.id <> j.id))
-            order by t.last nulls first, j.id limit 1 for update of j skip locked
+            order by t.last nulls first, j.id limit 1 for update of j, r skip locked
          ), job as (
             update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
                 started_at = clock_timestamp(),
