@@ -1,5 +1,6 @@
 //! What every request and every job has at hand: settings, database, store, types, keys.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -18,7 +19,7 @@ use crate::domain::permission::DEFAULT_DOMAIN;
 use crate::domain::resource::Hash;
 use crate::domain::type_file::{TypeError, Types};
 use crate::package::Limits;
-use crate::remote::{Allowed, Remote, RemoteError};
+use crate::remote::{Allowed, Memory, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
@@ -77,6 +78,8 @@ pub struct App {
     pub identity: Identity,
     /// Records that were made or changed, by whichever replica.
     pub changes: broadcast::Sender<Uuid>,
+    /// What the answers of targets may take.
+    pub answers: Memory,
     /// The server takes no more work.
     pub stopping: watch::Sender<bool>,
     /// What `/metrics` shows.
@@ -93,11 +96,11 @@ impl App {
     pub async fn start(config: Config, database_url: &str) -> Result<Self, StartError> {
         let types = Arc::new(load_types(&config)?);
         let store = Store::open(&config.store_root(), &config.storage.dir.join("scratch"))?;
-        let sealer = Sealer::from_base64(&secret_key(&config)?)?;
         let types_digest = Hash::of(&serde_json::to_vec(&types.digests()).unwrap_or_default()).hex();
         let idle = config.jobs.lease_seconds.saturating_mul(4);
         let pool = db::connect(database_url, config.database.max_connections, idle, &types_digest).await?;
         let mut connection = pool.acquire().await.map_err(DbError::from)?;
+        let sealer = sealer(&config, &mut connection).await?;
         let (identity, signer) = own_identity(&mut connection, &sealer).await?;
         ensure_admin(&mut connection, &config).await?;
         drop(connection);
@@ -116,6 +119,7 @@ impl App {
             signer,
             identity,
             changes,
+            answers: Memory::default(),
             stopping,
             metrics,
         })
@@ -126,6 +130,14 @@ impl App {
     /// # Errors
     /// Its address may not be used, or its token cannot be read.
     pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
+        Remote::at(self.place(target)?, self.answers.clone())
+    }
+
+    /// Where a target is, and with which token, as it is set.
+    ///
+    /// # Errors
+    /// As for [`Self::remote`].
+    pub fn place(&self, target: &Target) -> Result<Place, RemoteError> {
         let allowed = Allowed(self.config.security.allowed_targets.clone());
         let url = allowed.check(&target.url).map_err(|reason| {
             RemoteError::settings(
@@ -138,7 +150,7 @@ impl App {
         let token = token.ok_or_else(|| {
             RemoteError::settings("The target's token cannot be read.", "Enter the target's token again.")
         })?;
-        Remote::new(url, &token)
+        Ok(Place { base: url, token })
     }
 
     /// The seed of the key that others seal secrets for.
@@ -185,28 +197,44 @@ pub fn load_types(config: &Config) -> Result<Types, StartError> {
     Ok(Types::compile(built_in.iter().chain(&own).map(|(file, text)| (file.as_str(), text.as_str())))?)
 }
 
-/// The configured key, or one made once under the storage folder, readable by us alone.
-fn secret_key(config: &Config) -> Result<String, StartError> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
+/// Seals with the configured key, or with one made once under the storage folder. One of which only a part was written
+/// is made anew as long as nothing was sealed with it.
+async fn sealer(config: &Config, connection: &mut db::PgConnection) -> Result<Sealer, StartError> {
     if let Some(key) = &config.security.secret_key {
-        return Ok(key.expose_secret().to_owned());
+        return Ok(Sealer::from_base64(key.expose_secret())?);
     }
     let path = config.secret_key_file();
     let failed = |error| StartError::Io(path.display().to_string(), error);
-    std::fs::create_dir_all(&config.storage.dir).map_err(failed)?;
-    let mut options = std::fs::OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            let key = BASE64.encode(*secrets::random::<32>()?);
-            file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            std::fs::read_to_string(&path).map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
+    match std::fs::read_to_string(&path) {
+        Ok(key) => match Sealer::from_base64(&key) {
+            Ok(sealer) => return Ok(sealer),
+            Err(_) if identity(connection).await?.is_none() => std::fs::remove_file(&path).map_err(failed)?,
+            Err(_) => {
+                let reason = "holds no key of 32 bytes in base64: restore it, for secrets are sealed with it";
+                return Err(failed(std::io::Error::other(reason)));
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
+    make_key(&path).map_err(failed)?;
+    Ok(Sealer::from_base64(&std::fs::read_to_string(&path).map_err(failed)?)?)
+}
+
+/// Makes a key, readable by us alone: all of it is there, or none. Another replica may be first.
+fn make_key(path: &Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let key = BASE64.encode(*secrets::random::<32>().map_err(std::io::Error::other)?);
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(key.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.error),
+        _ => {}
+    }
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// The environment's identity, made at the very first start; refuses a key that does not open it.

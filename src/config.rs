@@ -184,6 +184,8 @@ pub struct Retention {
     pub upload_hours: u32,
     /// The package of a record that has ended.
     pub package_days: u32,
+    /// An import that nobody confirms; then it is cancelled.
+    pub waiting_days: u32,
     /// The answer to a request with an `Idempotency-Key`.
     pub key_days: u32,
     /// Between two looks at what may go.

@@ -21,6 +21,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const HANDOVER_LIMIT: Duration = Duration::from_secs(15);
 /// What Postgres says until then, about its lock file and its memory.
 const HANDOVER: [&str; 2] = ["already exists", "pre-existing shared memory block"];
+/// Between two tries to start what ended by itself.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Gets our process id, the signal to send when we die, and a program with its arguments.
 /// A death before setpriv took effect sends nothing, hence the look at the parent after it.
@@ -81,7 +83,7 @@ impl Postgres {
             match cluster.launch(&options) {
                 Ok(server) => {
                     drop(report.send(Ok(())));
-                    watch(server, &held);
+                    keep(&cluster, &options, server, &held);
                 }
                 Err(error) => drop(report.send(Err(error))),
             }
@@ -294,11 +296,20 @@ fn find_programs() -> Option<PathBuf> {
     bins.filter(is_whole).max_by_key(version).or_else(in_path)
 }
 
-fn watch(mut server: Child, held: &Receiver<()>) {
-    while held.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-        if has_ended(&mut server) {
-            tracing::error!(status = ?server.wait(), "the local Postgres ended by itself");
-            return;
+/// Until nobody needs the server any more; one that ends by itself is started again.
+fn keep(cluster: &Cluster, options: &Options, mut server: Child, held: &Receiver<()>) {
+    let mut pause = PAUSE;
+    while held.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        if !has_ended(&mut server) {
+            continue;
+        }
+        tracing::error!(status = ?server.wait(), "the local Postgres ended by itself; it is started again");
+        match cluster.launch(options) {
+            Ok(again) => (server, pause) = (again, PAUSE),
+            Err(error) => {
+                tracing::error!(%error, "the local Postgres does not start again");
+                pause = RESTART_PAUSE;
+            }
         }
     }
     halt(&mut server);

@@ -1,4 +1,7 @@
-//! Where bytes rest. Keys: `packages/{id}.zip`, `attachments/{hash}`, `uploads/{id}/{piece}`.
+//! Where bytes rest. Keys: `packages/{id}.zip`, `attachments/{hash}`, `uploads/{id}/{piece}`. What is put is on the disk
+//! when that is answered, its folder too.
+
+mod scratch;
 
 use std::fs::File;
 use std::ops::Range;
@@ -15,6 +18,9 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
 use tokio::io::AsyncReadExt;
 
 use crate::domain::resource::Hash;
+
+use scratch::Scratch;
+pub use scratch::{Arriving, ScratchFile};
 
 /// Pieces in which bytes go to the store.
 const PIECE: usize = 8 * 1024 * 1024;
@@ -53,7 +59,7 @@ impl StoreError {
         let mut cause = Some(error);
         while let Some(inner) = cause {
             if let Some(io) = inner.downcast_ref::<std::io::Error>()
-                && io.kind() == std::io::ErrorKind::StorageFull
+                && is_full(io)
             {
                 return Self::Full;
             }
@@ -61,6 +67,11 @@ impl StoreError {
         }
         Self::Other(error.to_string())
     }
+}
+
+/// No space is left, or none for us.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// The store of one environment.
@@ -77,14 +88,26 @@ impl Store {
     pub fn open(root: &Path, scratch: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(root)?;
         std::fs::create_dir_all(scratch)?;
-        let objects = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
+        let objects = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true).with_fsync(true);
         let scratch = Scratch::take(scratch)?;
         Ok(Self { objects: Arc::new(objects), root: root.to_owned(), scratch: Arc::new(scratch) })
     }
 
-    /// A file of our own that is gone when it is dropped.
-    pub fn scratch_file(&self) -> Result<tempfile::NamedTempFile, StoreError> {
-        Ok(tempfile::NamedTempFile::new_in(&self.scratch.folder)?)
+    /// A file of our own that is gone when it is dropped. Not for the async threads.
+    pub fn scratch_file(&self) -> Result<ScratchFile, StoreError> {
+        Ok(self.scratch.file()?)
+    }
+
+    /// The same, to be written on the async threads; the file is written by others.
+    pub async fn arriving(&self) -> Result<Arriving, StoreError> {
+        let scratch = self.scratch.clone();
+        let file = tokio::task::spawn_blocking(move || {
+            let file = scratch.file()?;
+            let writer = file.reopen()?;
+            Ok::<_, std::io::Error>((file, writer))
+        });
+        let (file, writer) = file.await.map_err(|error| StoreError::Other(error.to_string()))??;
+        Ok(Arriving { file, writer: tokio::fs::File::from_std(writer) })
     }
 
     /// Copies a file into the store; nothing is there before all of it is.
@@ -104,6 +127,11 @@ impl Store {
         }
         upload.finish().await?;
         Ok(())
+    }
+
+    /// The same, unless the store has it in that size: one that was cut short is put anew.
+    pub async fn ensure(&self, key: &str, path: &Path, size: u64) -> Result<(), StoreError> {
+        if self.size(key).await? == Some(size) { Ok(()) } else { self.put_file(key, path).await }
     }
 
     /// Opens an object as a local file that can be read at any place.
@@ -176,49 +204,10 @@ impl Store {
     }
 }
 
-/// The working folder of one process. It holds the lock of a file in it as long as it lives, so that another
-/// can tell what a dead one has left.
-struct Scratch {
-    folder: PathBuf,
-    _lock: File,
-}
-
-impl Scratch {
-    fn take(below: &Path) -> Result<Self, StoreError> {
-        for entry in std::fs::read_dir(below)? {
-            let folder = entry?.path();
-            if folder.extension().is_some() {
-                // One that is just being made.
-                continue;
-            }
-            let dead = File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
-            if dead || folder.is_file() {
-                // Another replica may be first.
-                let _ = if folder.is_dir() { std::fs::remove_dir_all(folder) } else { std::fs::remove_file(folder) };
-            }
-        }
-        // Made under another name, so that nobody sees it before it is locked.
-        let folder = below.join(uuid::Uuid::new_v4().simple().to_string());
-        let new = folder.with_extension("new");
-        std::fs::create_dir(&new)?;
-        let lock = File::create(new.join(LOCK))?;
-        lock.lock()?;
-        std::fs::rename(&new, &folder)?;
-        Ok(Self { folder, _lock: lock })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// The file that is locked.
-const LOCK: &str = "lock";
-
 /// Where packages rest.
 pub const PACKAGES: &str = "packages";
+/// Where attachment bytes rest.
+pub const ATTACHMENTS: &str = "attachments";
 /// Where pieces of uploads rest.
 pub const UPLOADS: &str = "uploads";
 
@@ -229,7 +218,12 @@ pub fn package_key(id: uuid::Uuid) -> String {
 
 /// The key of attachment bytes.
 pub fn attachment_key(hash: &Hash) -> String {
-    format!("attachments/{}", hash.hex())
+    format!("{ATTACHMENTS}/{}", hash.hex())
+}
+
+/// The attachment bytes that a key is of.
+pub fn bytes_of(key: &str) -> Option<Hash> {
+    Hash::parse(key.strip_prefix(ATTACHMENTS)?.strip_prefix('/')?)
 }
 
 /// What the keys of an upload's pieces begin with.

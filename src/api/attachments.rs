@@ -1,7 +1,5 @@
 //! Attachments: bytes under a path of the domain. A definition names them as `/` + path.
 
-use std::io::Write;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -15,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::db::{self, Acquire};
 use crate::domain::resource::{Hash, parse_attachment_path};
-use crate::store::{StoreError, attachment_key};
+use crate::store::{ScratchFile, StoreError, attachment_key};
 
 use super::Shared;
 use super::audit::note;
@@ -58,11 +56,12 @@ pub async fn put(
     let limit = app.config.limits.max_attachment_bytes;
     let (file, hash, size) = receive(&app, whole(request.into_body()), limit).await?;
     let key = attachment_key(&hash);
-    if !app.store.has(&key).await? {
-        app.store.put_file(&key, file.path()).await?;
-    }
+    app.store.ensure(&key, file.path(), size).await?;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
+    db::locks::share_bytes(&mut transaction, std::iter::once(&hash)).await?;
+    // Until here nothing may have named them, so that they were cleaned away.
+    app.store.ensure(&key, file.path(), size).await?;
     db::locks::hold_attachments(&mut transaction, caller.domain_id()).await?;
     if !caller.sees_all()
         && db::attachments::is_named_by_others(&mut transaction, caller.domain_id(), &path, &caller.sight).await?
@@ -99,8 +98,8 @@ pub(super) async fn receive(
     app: &Shared,
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send,
     limit: u64,
-) -> Result<(tempfile::NamedTempFile, Hash, u64), ApiError> {
-    let mut file = app.store.scratch_file()?;
+) -> Result<(ScratchFile, Hash, u64), ApiError> {
+    let mut file = app.store.arriving().await?;
     let (mut hasher, mut size) = (Sha256::new(), 0u64);
     let mut pieces = std::pin::pin!(pieces);
     while let Some(piece) = pieces.next().await {
@@ -110,9 +109,9 @@ pub(super) async fn receive(
             return Err(ApiError::too_large(limit));
         }
         hasher.update(&piece);
-        file.write_all(&piece)?;
+        file.write(&piece).await?;
     }
-    file.flush()?;
+    let file = file.finish().await?;
     Ok((file, Hash(hasher.finalize().into()), size))
 }
 

@@ -13,7 +13,7 @@ use crate::package::PackageError;
 use crate::planning::PlanningError;
 use crate::planning::carried::CarriedError;
 use crate::secrets::SecretError;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 use crate::trust::TrustError;
 use crate::wire::{FieldProblem, Problem};
 
@@ -99,6 +99,16 @@ impl ApiError {
         self
     }
 
+    /// The same may be possible later.
+    pub fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// It is the server's own fault, or that of what it needs.
+    pub fn is_ours(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     fn internal(cause: &dyn std::fmt::Display) -> Self {
         error!(%cause, "a request failed");
         let detail = "Something went wrong on the server; its log says what. Try again, or ask the administrator.";
@@ -148,6 +158,7 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Busy | DbError::Outdated => Self::busy(),
+            DbError::Full => StoreError::Full.into(),
             DbError::Constraint(name) => match name.as_str() {
                 "domains_unique_name" => Self::conflict("A domain of this name exists already."),
                 "users_unique_name" => Self::conflict("A user of this name exists already in the domain."),
@@ -214,7 +225,7 @@ impl From<StoreError> for ApiError {
 
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::StorageFull { StoreError::Full.into() } else { Self::internal(&error) }
+        if is_full(&error) { StoreError::Full.into() } else { Self::internal(&error) }
     }
 }
 

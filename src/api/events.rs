@@ -62,8 +62,18 @@ impl Follower {
                 if follower.sent.is_some() && !follower.changed().await {
                     return None;
                 }
-                // A client connects again when the stream ends.
-                let text = follower.look().await.ok()?;
+                let text = match follower.look().await {
+                    Ok(text) => text,
+                    // The database is on its way back: the end of the record is told all the same.
+                    Err(error) if error.is_ours() => {
+                        if !follower.changed().await {
+                            return None;
+                        }
+                        continue;
+                    }
+                    // A client connects again when the stream ends.
+                    Err(_) => return None,
+                };
                 if follower.sent.as_ref() != Some(&text) {
                     follower.sent = Some(text.clone());
                     return Some((Ok(Event::default().data(text)), follower));
@@ -79,8 +89,9 @@ impl Follower {
         self.caller = Caller::by(&self.app, self.caller.credentials, self.caller.address).await?;
         let mut connection = self.app.pool.acquire().await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
-        self.ended = record.status.is_final();
+        let ended = record.status.is_final();
         let record = ticked(&mut connection, record).await?;
+        self.ended = ended;
         Ok(serde_json::to_string(&record).map_err(|_| DbError::Corrupt("record"))?)
     }
 

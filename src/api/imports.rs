@@ -7,10 +7,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::db::records::{Arrived, NewRecord, Queued};
-use crate::db::{self, Acquire, PgConnection, jobs};
+use crate::db::{self, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::trust::Signature;
+use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::planning;
 use crate::planning::carried::{self, keep_passphrase};
@@ -62,26 +63,63 @@ pub async fn create(
     let id = Uuid::now_v7();
     let key = package_key(id);
     app.store.put_file(&key, received.file.path()).await?;
-    let mut connection = app.pool.acquire().await?;
     let queued = async {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = app.pool.begin().await?;
         let accepted = queue(&app, &mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
         accepted.keep(&once, &mut transaction, Some(&received.sha256)).await?;
-        transaction.commit().await?;
-        Ok::<_, ApiError>(accepted)
+        transaction.commit().await.map_err(Undone::unknown)?;
+        Ok::<_, Undone>(accepted)
     };
-    match queued.await {
-        Ok(accepted) => {
-            drop(connection);
-            if let Some(upload) = received.upload {
-                // What fails from here on, cleaning does later.
-                let _ = clear(&app, upload).await;
-            }
-            Ok(accepted.into_response())
-        }
-        Err(error) => {
-            app.store.delete(&key).await?;
+    let accepted = match queued.await {
+        Ok(accepted) => accepted,
+        Err(undone) => done_after_all(&app, &caller, (id, &key), undone).await?,
+    };
+    if let Some(upload) = received.upload {
+        // What fails from here on, cleaning does later.
+        let _ = clear(&app, upload).await;
+    }
+    Ok(accepted.into_response())
+}
+
+/// Why a package in the store became no record's, as far as is known.
+enum Undone {
+    /// Nothing was committed.
+    Refused(ApiError),
+    /// The answer to the commit is lost.
+    Unknown(ApiError),
+}
+
+impl Undone {
+    fn unknown(error: db::Error) -> Self {
+        Self::Unknown(error.into())
+    }
+}
+
+impl<E: Into<ApiError>> From<E> for Undone {
+    fn from(error: E) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+/// Looks up what became of a package whose commit was not answered; one that was refused is removed.
+async fn done_after_all(
+    app: &Shared,
+    caller: &Caller,
+    (id, key): (Uuid, &str),
+    undone: Undone,
+) -> Result<Accepted<Record>, ApiError> {
+    match undone {
+        Undone::Refused(error) => {
+            app.store.delete(key).await?;
             Err(error)
+        }
+        Undone::Unknown(error) => {
+            let mut connection = app.pool.acquire().await?;
+            if db::records::known_packages(&mut connection, &[key.to_owned()]).await?.is_empty() {
+                // The commit may still be on its way: the package stays, and cleaning finds it if it is nobody's.
+                return Err(error);
+            }
+            Accepted::record(find(&mut connection, caller, id).await?)
         }
     }
 }
@@ -93,8 +131,12 @@ async fn checked(
     received: &Received,
     passphrase: Option<SecretString>,
 ) -> Result<(Manifest, Signature, bool), ApiError> {
-    let (file, limits) = (received.file.reopen()?, app.limits());
-    let mut package = tokio::task::spawn_blocking(move || Package::open(file, limits, secrets::verify)).await??;
+    let (path, limits) = (received.file.path().to_owned(), app.limits());
+    let opened = tokio::task::spawn_blocking(move || {
+        let file = std::fs::File::open(path).map_err(PackageError::Io)?;
+        Package::open(file, limits, secrets::verify)
+    });
+    let mut package = opened.await??;
     let mut connection = app.pool.acquire().await?;
     let signature = trust::check(app, &mut connection, &package.manifest.environment).await?;
     drop(connection);
@@ -205,20 +247,17 @@ pub async fn replace_package(
     // Under a key of its own: until this is committed, the record is about the package that it had.
     let key = package_key(Uuid::now_v7());
     app.store.put_file(&key, received.file.path()).await?;
-    match replace(&app, &caller, (id, &key), (&manifest, &signature), &received).await {
-        Ok((accepted, replaced)) => {
-            // What fails from here on, cleaning does later.
-            if let Some(key) = replaced {
-                let _ = app.store.delete(&key).await;
-            }
-            let _ = clear(&app, upload_id).await;
-            Ok(accepted)
-        }
-        Err(error) => {
-            app.store.delete(&key).await?;
-            Err(error)
-        }
+    let (accepted, replaced) = match replace(&app, &caller, (id, &key), (&manifest, &signature), &received).await {
+        Ok(done) => done,
+        // Cleaning finds the package that it had.
+        Err(undone) => (done_after_all(&app, &caller, (id, &key), undone).await?, None),
+    };
+    // What fails from here on, cleaning does later.
+    if let Some(key) = replaced {
+        let _ = app.store.delete(&key).await;
     }
+    let _ = clear(&app, upload_id).await;
+    Ok(accepted)
 }
 
 /// Has the record be about another package; returns where the one that it had rests.
@@ -228,20 +267,19 @@ async fn replace(
     (id, key): (Uuid, &str),
     (manifest, signature): (&Manifest, &Signature),
     received: &Received,
-) -> Result<(Accepted<Record>, Option<String>), ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+) -> Result<(Accepted<Record>, Option<String>), Undone> {
+    let mut transaction = app.pool.begin().await?;
     let record = import(&mut transaction, caller, id, "given another package").await?;
     let before = planning::manifest(&mut transaction, id).await?;
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
-        return Err(ApiError::field("upload_id", "is not a package of the same export"));
+        return Err(ApiError::field("upload_id", "is not a package of the same export").into());
     }
     let details = received_as(manifest, signature, received);
     note(&mut transaction, caller, "import.replace_package", ("record", id), details).await?;
     let replaced = Queued::Replaced(arrived(manifest, signature, received, key));
     db::records::queue(&mut transaction, id, replaced).await?;
     let accepted = parse_next(app, &mut transaction, caller, id, received).await?;
-    transaction.commit().await?;
+    transaction.commit().await.map_err(Undone::unknown)?;
     Ok((accepted, record.package_key))
 }
 

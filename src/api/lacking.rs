@@ -65,7 +65,7 @@ impl Asked {
     async fn read(app: &Shared, request: Request) -> Result<Self, ApiError> {
         let most = app.config.limits.max_resources;
         let (file, ..) = receive(app, whole(request.into_body()), app.config.limits.max_package_bytes).await?;
-        let file = tokio::fs::File::from_std(file.reopen()?);
+        let file = tokio::fs::File::open(file.path()).await?;
         let mut lines = FramedRead::new(file, LinesCodec::new_with_max_length(LONGEST));
         let unreadable = |_| ApiError::body("The body is not UTF-8, or has a line that is too long.");
         let first = lines.try_next().await.map_err(unreadable)?.unwrap_or_default();

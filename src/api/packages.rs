@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 use crate::domain::resource::Hash;
 use crate::wire::import::FromUpload;
 
+use crate::store::ScratchFile;
+
 use super::Shared;
 use super::attachments::{receive, whole};
 use super::auth::Caller;
@@ -23,7 +25,7 @@ const LONGEST_TEXT: usize = 8 * 1024;
 
 /// A package as it was received.
 pub(super) struct Received {
-    pub(super) file: tempfile::NamedTempFile,
+    pub(super) file: ScratchFile,
     pub(super) sha256: Hash,
     pub(super) size: u64,
     /// It came in pieces.

@@ -1,8 +1,6 @@
 //! The pieces of an upload. What was announced with a checksum is taken whole or not at all, what was not is
 //! kept as far as it came.
 
-use std::io::Write;
-
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
@@ -10,12 +8,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::{Stream, StreamExt};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::db::Acquire;
 use crate::db::uploads::{Upload, add_piece};
-use crate::store::upload_key;
+use crate::store::{ScratchFile, upload_key};
 
 use super::Shared;
 use super::attachments::whole;
@@ -61,7 +58,7 @@ pub(super) async fn take(
 
 /// What arrived of a body.
 struct Piece {
-    file: NamedTempFile,
+    file: ScratchFile,
     size: u64,
     /// The body goes on, has ended, or was cut off.
     end: Option<Result<(), ApiError>>,
@@ -74,32 +71,33 @@ async fn receive(
     most: u64,
     mut checksum: Option<Checksum>,
 ) -> Result<Piece, ApiError> {
-    let mut piece = Piece { file: app.store.scratch_file()?, size: 0, end: None };
-    while piece.size < most {
+    let mut file = app.store.arriving().await?;
+    let (mut size, mut end) = (0, None);
+    while size < most {
         let bytes = match pieces.next().await {
             Some(Ok(bytes)) => bytes,
             Some(Err(error)) if checksum.is_some() => return Err(error),
             ended => {
-                piece.end = Some(ended.map_or(Ok(()), |cut| cut.map(|_| ())));
+                end = Some(ended.map_or(Ok(()), |cut| cut.map(|_| ())));
                 break;
             }
         };
-        piece.size += bytes.len() as u64;
-        if piece.size > rest {
+        size += bytes.len() as u64;
+        if size > rest {
             return Err(ApiError::too_large(rest));
         }
         if let Some(checksum) = &mut checksum {
             checksum.hasher.update(&bytes);
         }
-        piece.file.write_all(&bytes)?;
+        file.write(&bytes).await?;
     }
-    piece.file.flush()?;
+    let file = file.finish().await?;
     if checksum.is_some_and(|checksum| !checksum.holds()) {
         let mismatch = StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST);
         let detail = "The piece does not have the checksum that it came with. Send it again.";
         return Err(ApiError::new(mismatch, "checksum_mismatch", detail));
     }
-    Ok(piece)
+    Ok(Piece { file, size, end })
 }
 
 /// Puts a piece into the store and commits its row with the new offset; 409 when another was first.

@@ -45,6 +45,7 @@ pub async fn plan(
 ) -> Result<Json<Record>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
+    db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
     let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
     let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
@@ -174,6 +175,7 @@ pub async fn execute(
     let has_options = body.keys().any(|key| key != "plan_digest");
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
+    db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
     let manifest = planning::manifest(&mut transaction, id).await?;
     trust::check(&app, &mut transaction, &manifest.environment).await?;

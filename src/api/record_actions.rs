@@ -1,5 +1,7 @@
 //! What can be done with any record: cancel it, try again what failed.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -27,6 +29,9 @@ use super::records::{Accepted, find, lock, to_wire};
 
 /// How often a cancel looks again, when a migration moves on meanwhile.
 const TRIES: usize = 3;
+
+/// How long a cancel waits for its target; less than a job does before it asks too.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What made a record, and so may end it or begin it again.
 fn needed(kind: RecordKind) -> Permission {
@@ -61,8 +66,17 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
     caller.require(needed(record.kind))?;
     record.status.cancellable()?;
     let writing = is_writing_there(&record);
-    if writing {
-        cancel_there(app, &record).await?;
+    if writing && let Err(error) = cancel_there(app, &record).await {
+        // What it does not hear of now it is told again and again.
+        if error.is_passing() {
+            let mut transaction = app.pool.begin().await?;
+            lock(&mut transaction, caller, id).await?.status.cancellable()?;
+            note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
+            jobs::queue_recall(&mut transaction, id, record.domain_id).await?;
+            jobs::recall_now(&mut transaction, id).await?;
+            transaction.commit().await?;
+        }
+        return Err(error);
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
@@ -76,20 +90,35 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
-    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?);
+    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?.counts);
     note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::rest(&mut transaction, id, cancelled).await?;
+    let recall = !writing && record.kind == RecordKind::Online && record.package_key.is_some();
+    if recall {
+        jobs::queue_recall(&mut transaction, id, record.domain_id).await?;
+    }
     let cancelled = find(&mut transaction, caller, id).await?;
     transaction.commit().await?;
     drop(connection);
-    if !writing && record.remote_record_id.is_some() {
-        // What waits there would wait for ever; nothing depends on it.
-        if let Err(error) = cancel_there(app, &record).await {
-            tracing::info!(record = %id, ?error, "the import at the target could not be cancelled");
-        }
+    if recall {
+        recall_at_once(app, &record).await?;
     }
     Ok(Some(cancelled))
+}
+
+/// Has the target cancel what waits there while the caller waits, if that takes no time; else a job does it.
+async fn recall_at_once(app: &Shared, record: &Row) -> Result<(), ApiError> {
+    let asked = match record.remote_record_id {
+        Some(_) => tokio::time::timeout(PATIENCE, cancel_there(app, record)).await.is_ok_and(|asked| asked.is_ok()),
+        None => false,
+    };
+    let mut connection = app.pool.acquire().await?;
+    match asked {
+        true => jobs::recalled(&mut connection, record.id).await?,
+        false => jobs::recall_now(&mut connection, record.id).await?,
+    }
+    Ok(())
 }
 
 /// What the audit says of a record.
@@ -124,7 +153,10 @@ async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
         false => ApiError::new(
             if error.transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT },
             &error.code,
-            format!("The target is writing and could not be asked to stop: {} {}", error.message, error.hint),
+            format!(
+                "The target is writing and could not be asked to stop; it is asked again. {} {}",
+                error.message, error.hint
+            ),
         ),
     })
 }
@@ -177,6 +209,8 @@ pub async fn retry(
     let run = if executed { Run::Again } else { Run::First };
     let retried = Queued::Retried(record.transfer.clone().tried_again(run));
     note(&mut transaction, &caller, "record.retry", ("record", id), audit_details(&record)).await?;
+    // Nobody has the target cancel any more what goes on now.
+    jobs::stop(&mut transaction, id).await?;
     db::records::queue(&mut transaction, id, retried).await?;
     if let Some(passphrase) = &passphrase {
         keep_passphrase(&app, &mut transaction, id, passphrase).await?;

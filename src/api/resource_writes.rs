@@ -119,7 +119,7 @@ pub async fn batch(
     let (file, ..) = receive(&app, whole(request.into_body()), app.config.limits.max_package_bytes).await?;
     let longest = app.config.limits.max_definition_bytes + 64 * 1024;
     let mut lines = tokio_util::codec::FramedRead::new(
-        tokio::fs::File::from_std(file.reopen()?),
+        tokio::fs::File::open(file.path()).await?,
         tokio_util::codec::LinesCodec::new_with_max_length(usize::try_from(longest).unwrap_or(usize::MAX)),
     );
     let mut connection = app.pool.acquire().await?;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::domain::resource::Hash;
 use crate::domain::sight::Sight;
@@ -40,57 +39,6 @@ pub async fn by_paths(
             Ok((row.path, Attachment { sha256, size: row.size as u64 }))
         })
         .collect()
-}
-
-/// Which of some hashes the store has, whoever's they are.
-pub async fn stored(connection: &mut PgConnection, hashes: &[Vec<u8>]) -> Result<Vec<Hash>, DbError> {
-    let found = sqlx::query_scalar!("select distinct sha256 from attachments where sha256 = any($1)", hashes);
-    Ok(found.fetch_all(connection).await?.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
-}
-
-/// Notes bytes that a record's run is about to put into the store, where none of a hash is there.
-pub async fn note_staged(
-    connection: &mut PgConnection,
-    record_id: Uuid,
-    hash: &Hash,
-    size: u64,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "insert into staged_bytes (record_id, sha256, size) values ($1, $2, $3) on conflict do nothing",
-        record_id,
-        &hash.0[..],
-        size as i64
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Bytes that a record's runs have put into the store, with their sizes.
-pub async fn staged(connection: &mut PgConnection, record_id: Uuid) -> Result<HashMap<Hash, u64>, DbError> {
-    let found = sqlx::query!("select sha256, size from staged_bytes where record_id = $1", record_id);
-    let rows = found.fetch_all(connection).await?;
-    Ok(rows.into_iter().filter_map(|row| Some((Hash::from_slice(&row.sha256)?, row.size as u64))).collect())
-}
-
-/// Forgets the bytes of imports that ended more than a day ago; returns those that nothing names: no attachment, no
-/// version, no other import.
-pub async fn forget_staged(connection: &mut PgConnection) -> Result<Vec<Hash>, DbError> {
-    let found = sqlx::query_scalar!(
-        r#"with over as (
-            delete from staged_bytes s using records r
-            where r.id = s.record_id and r.finished_at < clock_timestamp() - interval '1 day'
-            returning s.record_id, s.sha256
-         )
-         select distinct o.sha256 as "sha256!" from over o
-         where not exists (select from attachments a where a.sha256 = o.sha256)
-            and not exists (select from staged_bytes s where s.sha256 = o.sha256
-                and not exists (select from over x where x.record_id = s.record_id and x.sha256 = s.sha256))
-            and not exists (select from resource_versions v, jsonb_array_elements(v.attachments) a
-                where v.attachments <> '[]' and a ->> 1 = encode(o.sha256, 'hex'))"#
-    );
-    let rows = found.fetch_all(connection).await?;
-    Ok(rows.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
 }
 
 /// Stages attachments that are to be written.

@@ -42,8 +42,8 @@ pub async fn queue(
     Ok(())
 }
 
-/// Takes the oldest job of a kind that is due and sets its record running. `None`: there is none now, or not for who
-/// has other type files than the environment.
+/// Takes the oldest job of a kind that is due, of the domain whose last one began longest ago, and sets its record
+/// running. `None`: there is none now, or not for who has other type files than the environment.
 pub async fn claim(
     connection: &mut PgConnection,
     kind: JobKind,
@@ -51,15 +51,20 @@ pub async fn claim(
     types_digest: &str,
 ) -> Result<Option<Claimed>, DbError> {
     let claimed = sqlx::query!(
-        r#"with next as (
-            select j.id from jobs j join records r on r.id = j.record_id
-            join environment e on e.types_digest = $4
+        r#"with turns as materialized (
+            select d.id, (select max(l.started_at) from jobs l where l.kind = $1 and l.domain_id = d.id) as last
+            from domains d
+            where exists (select from jobs w where w.kind = $1 and w.state = 'queued' and w.domain_id = d.id)
+         ), next as (
+            select j.id from jobs j join turns t on t.id = j.domain_id join records r on r.id = j.record_id
+            join environment e on e.types_digest = $5
             where j.kind = $1 and j.state = 'queued' and j.run_at <= clock_timestamp()
               and (j.kind <> 'execute' or not exists (
                 select from jobs o where o.domain_id = j.domain_id and o.kind = 'execute' and o.state = 'running' and o.id <> j.id))
-            order by j.id limit 1 for update of j, r skip locked
+            order by t.last nulls first, j.id limit 1 for update of j, r skip locked
          ), job as (
             update jobs j set state = 'running', run_no = j.run_no + 1, backend_pid = null, backend_start = null,
+                started_at = clock_timestamp(),
                 lease_until = clock_timestamp() + make_interval(secs => $2)
             from next where j.id = next.id
             returning j.id, j.record_id, j.domain_id, j.run_no, j.max_runs
@@ -67,12 +72,13 @@ pub async fn claim(
             update records r set status = 'running', phase = coalesce($3, r.phase),
                 progress_done = case when $3 is null then r.progress_done else 0 end, finished_at = null,
                 started_at = coalesce(r.started_at, clock_timestamp())
-            from job where r.id = job.record_id
+            from job where r.id = job.record_id and $4
          )
          select id, record_id, domain_id, run_no, run_no > max_runs as "last!" from job"#,
         kind.as_str(),
         f64::from(lease_seconds),
         kind.first_phase().map(Phase::as_str),
+        kind.carries_record(),
         types_digest
     )
     .fetch_optional(connection)
@@ -194,22 +200,63 @@ pub async fn release(connection: &mut PgConnection, job: &Job, after_seconds: f6
     fenced(done.execute(connection).await?.rows_affected())
 }
 
-/// Notes that what the job waits for has not answered for so many seconds, or (none) that it does; returns for
-/// how many seconds it has not.
+/// Notes that what the job waits for has not answered for so many seconds more, or (none) that it does; returns for
+/// how many seconds it has not, as long as somebody asked.
 ///
 /// # Errors
 /// [`DbError::Fenced`] when another worker has the job.
-pub async fn failing(connection: &mut PgConnection, job: &Job, seconds: Option<f64>) -> Result<f64, DbError> {
+pub async fn failing(connection: &mut PgConnection, job: &Job, more: Option<f64>) -> Result<f64, DbError> {
     let noted = sqlx::query_scalar!(
-        r#"update jobs set failing_since = case when $3::float8 is not null
-              then coalesce(failing_since, clock_timestamp() - make_interval(secs => $3)) end
-           where id = $1 and run_no = $2 and state = 'running'
-           returning coalesce(extract(epoch from clock_timestamp() - failing_since), 0)::float8 as "seconds!""#,
+        "update jobs set failing_seconds = coalesce(failing_seconds + $3, 0)
+         where id = $1 and run_no = $2 and state = 'running' returning failing_seconds",
         job.id,
         job.run_no,
-        seconds
+        more
     );
     noted.fetch_optional(connection).await?.ok_or(DbError::Fenced)
+}
+
+/// Queues that the target of a record is asked to cancel what was sent to it, unless that is queued already; in a while,
+/// so that whoever has it at hand may do it first.
+pub async fn queue_recall(connection: &mut PgConnection, record_id: Uuid, domain_id: i32) -> Result<(), DbError> {
+    sqlx::query!(
+        "insert into jobs (kind, record_id, domain_id, run_at)
+         select $1, $2, $3, clock_timestamp() + interval '6 seconds'
+         where not exists (select from jobs where kind = $1 and record_id = $2 and state in ('queued', 'running'))",
+        JobKind::Recall.as_str(),
+        record_id,
+        domain_id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The target has cancelled it: nobody needs to ask any more.
+pub async fn recalled(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
+    sqlx::query!(
+        "update jobs set state = 'done' where kind = $1 and record_id = $2 and state = 'queued'",
+        JobKind::Recall.as_str(),
+        record_id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The target is to be asked now, for whoever had it at hand did not come through.
+pub async fn recall_now(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
+    sqlx::query!(
+        "with due as (
+            update jobs set run_at = clock_timestamp() where kind = $1 and record_id = $2 and state = 'queued' returning id
+         )
+         select pg_notify('ferry_jobs', $1) from due",
+        JobKind::Recall.as_str(),
+        record_id
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
 }
 
 /// Ends what is being done for a record, whoever does it: his backend is ended, his writes are fenced off.

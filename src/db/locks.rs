@@ -1,6 +1,10 @@
 //! Locks of a domain: writers of single resources share it, an import holds it alone.
 
+use std::collections::BTreeSet;
+
 use sqlx::PgConnection;
+
+use crate::domain::resource::Hash;
 
 use super::DbError;
 
@@ -10,6 +14,10 @@ const ACYCLIC: i32 = 0x0f_e1;
 const DERIVATION: i32 = 0x0f_e2;
 const ATTACHMENTS: i32 = 0x0f_e3;
 const LICENSE: i32 = 0x0f_e4;
+const BYTES: i32 = 0x0f_e5;
+
+/// Attachment bytes share so many locks: an import of thousands must not fill the lock table.
+const STRIPES: u8 = 64;
 
 /// Shares the domain's catalogue until the transaction ends; waits at most 5 seconds.
 ///
@@ -106,5 +114,36 @@ pub async fn hold_all_catalogues(connection: &mut PgConnection) -> Result<(), Db
     sqlx::query!("select pg_advisory_xact_lock($1, id) from (select id from domains order by id) d", CATALOGUE)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Keeps these attachment bytes from being cleaned away until the transaction ends, which is to name them. To be taken
+/// before one looks whether the store has them.
+pub async fn share_bytes(connection: &mut PgConnection, hashes: impl Iterator<Item = &Hash>) -> Result<(), DbError> {
+    let stripes: BTreeSet<i32> = hashes.map(stripe).collect();
+    let stripes: Vec<i32> = stripes.into_iter().collect();
+    sqlx::query!(
+        "select pg_advisory_xact_lock_shared($1, stripe) from unnest($2::integer[]) as stripe",
+        BYTES,
+        &stripes
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes attachment bytes alone until the transaction ends, unless somebody is about to name them.
+pub async fn try_hold_bytes(connection: &mut PgConnection, hash: &Hash) -> Result<bool, DbError> {
+    let held = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock($1, $2) as "held!""#, BYTES, stripe(hash));
+    Ok(held.fetch_one(connection).await?)
+}
+
+fn stripe(hash: &Hash) -> i32 {
+    i32::from(hash.0[0] % STRIPES)
+}
+
+/// The transaction may take its time between two statements: planning reads much and computes much.
+pub async fn take_time(connection: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query("set local idle_in_transaction_session_timeout = '15min'").execute(connection).await?;
     Ok(())
 }

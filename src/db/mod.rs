@@ -1,6 +1,7 @@
 //! All SQL: plain functions over a connection, a file per table. The caller owns the transaction.
 
 pub mod attachment_bases;
+pub mod attachment_bytes;
 pub mod attachments;
 pub mod audit;
 pub mod callers;
@@ -62,6 +63,9 @@ pub enum DbError {
     /// A lock, a connection or a serialisable order could not be had in time: try again later.
     #[error("the database is busy")]
     Busy,
+    /// The disk of the database is full.
+    #[error("no space is left for the database")]
+    Full,
     /// The worker has lost its job.
     #[error("the job was taken over by another worker")]
     Fenced,
@@ -84,6 +88,10 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::Database(database) => {
                 if let (true, Some(name)) = (database.is_unique_violation(), database.constraint()) {
                     return Self::Constraint(name.to_owned());
+                }
+                // disk_full
+                if database.code().as_deref() == Some("53100") {
+                    return Self::Full;
                 }
                 // lock_not_available, deadlock_detected, serialization_failure; the connection was ended
                 let code = database.code().unwrap_or_default();

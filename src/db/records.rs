@@ -261,6 +261,36 @@ pub async fn let_go_packages(connection: &mut PgConnection, days: u32) -> Result
     Ok(found.fetch_all(connection).await?)
 }
 
+/// An import that is left waiting.
+#[derive(Debug)]
+pub struct Left {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Its domain, inside this database.
+    pub domain_id: i32,
+    /// The package name.
+    pub name: String,
+    /// Where its package rested in the store: the record has let go of it.
+    pub package_key: Option<String>,
+}
+
+/// Holds an import that has waited for its confirmation for more than so many days, and lets go of its package.
+pub async fn long_waiting(connection: &mut PgConnection, days: u32) -> Result<Option<Left>, DbError> {
+    let found = sqlx::query_as!(
+        Left,
+        "with old as (
+            select id, package_key from records
+            where kind = 'import' and status = 'awaiting_confirmation'
+              and waiting_since < clock_timestamp() - make_interval(days => $1)
+            limit 1 for update skip locked
+         )
+         update records r set package_key = null from old where r.id = old.id
+         returning r.id, r.domain_id, r.name, old.package_key",
+        days as i32
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
 /// Which of some keys are those of a record's package.
 pub async fn known_packages(connection: &mut PgConnection, keys: &[String]) -> Result<HashSet<String>, DbError> {
     let found = sqlx::query_scalar!(r#"select package_key as "key!" from records where package_key = any($1)"#, keys);

@@ -27,11 +27,18 @@ pub enum JobKind {
     Execute,
     /// Takes a package to a target.
     Migrate,
+    /// Has a target cancel what was sent to it.
+    Recall,
 }
 
 impl JobKind {
     /// Each of them.
-    pub const ALL: [Self; 4] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate];
+    pub const ALL: [Self; 5] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate, Self::Recall];
+
+    /// The record goes on with it, and ends with it; or it is done beside a record, whatever becomes of that one.
+    pub fn carries_record(self) -> bool {
+        self != Self::Recall
+    }
 
     /// What its record does from the moment at which a worker has it; none: that depends on an earlier run.
     pub fn first_phase(self) -> Option<Phase> {
@@ -39,7 +46,7 @@ impl JobKind {
             Self::Export => Some(Phase::Resolving),
             Self::Parse => Some(Phase::Parsing),
             Self::Execute => Some(Phase::Applying),
-            Self::Migrate => None,
+            Self::Migrate | Self::Recall => None,
         }
     }
 }
@@ -145,7 +152,7 @@ macro_rules! words {
     };
 }
 words!(RecordKind { Export = "export", Import = "import", Online = "online" });
-words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate" });
+words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate", Recall = "recall" });
 words!(RecordStatus {
     Queued = "queued",
     Running = "running",
@@ -226,9 +233,12 @@ impl Final {
         match (done, counts.failed) {
             (_, 0) => Self::SUCCEEDED,
             (0, _) => Self::FAILED,
-            _ => Self(RecordStatus::PartiallySucceeded),
+            _ => Self::PARTIALLY_SUCCEEDED,
         }
     }
+
+    /// How a record ends whose work could not be done, though some of it was before.
+    pub const PARTIALLY_SUCCEEDED: Self = Self(RecordStatus::PartiallySucceeded);
 
     /// As any status.
     pub fn status(self) -> RecordStatus {

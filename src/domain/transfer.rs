@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Transfer {
     /// The upload of its package at the target.
     pub upload: Option<String>,
+    /// How many were begun and are of no use any more.
+    pub uploads: u32,
+    /// How many imports of it the target has let go of.
+    pub anew: u32,
     /// What its package holds.
     pub extent: Extent,
     /// What the user said of the plan.
@@ -68,7 +72,17 @@ pub enum Run {
 impl Transfer {
     /// Another package is to be sent.
     pub fn packed(self, extent: Extent) -> Self {
-        Self { upload: None, extent, ..self }
+        Self { extent, ..self.upload_expired() }
+    }
+
+    /// Its upload is of no use any more: the next one is another.
+    pub fn upload_expired(self) -> Self {
+        Self { upload: None, uploads: self.uploads + 1, ..self }
+    }
+
+    /// The target has let go of the import: another one is made, which waits for what is decided here.
+    pub fn let_go(self) -> Self {
+        Self { anew: self.anew + 1, last_word: LastWord::Here, run: Run::First, ..self.upload_expired() }
     }
 
     /// Its plan is shown.

@@ -1,5 +1,5 @@
-//! Cleaning: what was of use for a while. Never what a roll back needs: bases, superseded versions and
-//! attachment bytes stay.
+//! Cleaning: what was of use for a while. Never what a roll back needs: bases, superseded versions and the attachment
+//! bytes that these name stay.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,8 +10,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::db::records::Rest;
 use crate::db::{self, Acquire};
-use crate::store::{PACKAGES, UPLOADS, attachment_key, upload_prefix};
+use crate::domain::record::RecordKind;
+use crate::domain::resource::Hash;
+use crate::planning;
+use crate::store::{ATTACHMENTS, PACKAGES, UPLOADS, attachment_key, bytes_of, upload_prefix};
 
 use super::{JobError, blocking};
 
@@ -38,6 +42,7 @@ pub async fn run(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 
 async fn clean(app: &App) -> Result<(), JobError> {
     let uploads = uploads(app).await?;
+    let waiting = waiting(app).await?;
     let packages = packages(app).await?;
     let orphans = orphans(app).await?;
     let mut connection = app.pool.acquire().await?;
@@ -45,13 +50,13 @@ async fn clean(app: &App) -> Result<(), JobError> {
     let jobs = db::jobs::forget(&mut connection, app.config.retention.package_days).await?;
     let runs = db::definitions::forget_runs(&mut connection, app.config.retention.package_days).await?;
     drop(connection);
-    let bytes = staged_bytes(app).await?;
+    let bytes = attachment_bytes(app).await?;
     let mut connection = app.pool.acquire().await?;
     let store = app.store.clone();
     blocking(move || Ok(store.clear_unfinished(SystemTime::now() - ORPHAN_AGE)?)).await?;
     db::sessions::forget(&mut connection).await?;
-    if uploads + packages + orphans + keys + jobs + runs + bytes > 0 {
-        info!(uploads, packages, orphans, keys, jobs, runs, bytes, "cleaned");
+    if uploads + waiting + packages + orphans + keys + jobs + runs + bytes > 0 {
+        info!(uploads, waiting, packages, orphans, keys, jobs, runs, bytes, "cleaned");
     }
     Ok(())
 }
@@ -80,6 +85,34 @@ async fn uploads(app: &App) -> Result<u64, JobError> {
     }
 }
 
+/// Imports that nobody has confirmed for a long time: they are cancelled, and their packages go.
+async fn waiting(app: &App) -> Result<u64, JobError> {
+    let mut count = 0;
+    loop {
+        let mut transaction = app.pool.begin().await?;
+        let days = app.config.retention.waiting_days;
+        let Some(left) = db::records::long_waiting(&mut transaction, days).await? else { return Ok(count) };
+        let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, left.id).await?.counts);
+        db::import_entries::delete(&mut transaction, left.id).await?;
+        db::records::rest(&mut transaction, left.id, cancelled).await?;
+        let entry = db::audit::Entry {
+            domain_id: Some(left.domain_id),
+            username: None,
+            token: Some("server"),
+            action: "record.cancel",
+            object: ("record", &left.id.to_string()),
+            details: serde_json::json!({"kind": RecordKind::Import, "name": left.name, "waited_days": days}),
+            address: None,
+        };
+        db::audit::insert(&mut transaction, &entry).await?;
+        transaction.commit().await?;
+        if let Some(key) = &left.package_key {
+            app.store.delete(key).await?;
+        }
+        count += 1;
+    }
+}
+
 /// Packages of records that ended long ago.
 async fn packages(app: &App) -> Result<u64, JobError> {
     let mut count = 0;
@@ -98,17 +131,41 @@ async fn packages(app: &App) -> Result<u64, JobError> {
     }
 }
 
-/// Attachment bytes that imports have put into the store and that nothing came to name.
-async fn staged_bytes(app: &App) -> Result<u64, JobError> {
+/// Attachment bytes that imports had staged when they ended, and those that nothing has named for a day.
+async fn attachment_bytes(app: &App) -> Result<u64, JobError> {
+    let mut connection = app.pool.acquire().await?;
+    let mut over = db::attachment_bytes::left_over(&mut connection).await?;
+    drop(connection);
+    let old = SystemTime::now() - ORPHAN_AGE;
+    let found: Vec<(String, SystemTime)> = app.store.list(ATTACHMENTS).try_collect().await?;
+    let hashes: Vec<Hash> = found.iter().filter(|(_, at)| *at < old).filter_map(|(key, _)| bytes_of(key)).collect();
+    for hashes in hashes.chunks(1_000) {
+        let mut connection = app.pool.acquire().await?;
+        over.extend(db::attachment_bytes::long_unnamed(&mut connection, hashes).await?);
+    }
+    let mut count = 0;
+    for hash in &over {
+        count += u64::from(remove_bytes(app, hash).await?);
+    }
+    Ok(count)
+}
+
+/// Removes attachment bytes unless something names them, or is just about to. Looks again under their lock: whoever
+/// comes to name them waits for it, and then sees that the store has them no more.
+async fn remove_bytes(app: &App, hash: &Hash) -> Result<bool, JobError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
-    let unused = db::attachments::forget_staged(&mut transaction).await?;
-    for hash in &unused {
+    if !db::locks::try_hold_bytes(&mut transaction, hash).await? {
+        return Ok(false);
+    }
+    let unnamed = !db::attachment_bytes::unnamed(&mut transaction, std::slice::from_ref(hash)).await?.is_empty();
+    if unnamed {
         app.store.delete(&attachment_key(hash)).await?;
     }
     // Only now: whoever dies before this does it again.
+    db::attachment_bytes::forget(&mut transaction, hash).await?;
     transaction.commit().await?;
-    Ok(unused.len() as u64)
+    Ok(unnamed)
 }
 
 /// Bytes in the store that no row knows of: their server died between the two.

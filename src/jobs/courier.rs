@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::db;
 use crate::db::records::Record;
+use crate::db::targets::Target;
 use crate::remote::{Remote, RemoteError};
 use crate::secrets;
 
@@ -19,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Courier {
     pub(super) context: Context,
     pub(super) remote: Remote,
+    target: Uuid,
     /// It has answered this run, and nothing says otherwise in the job's row.
     answers: AtomicBool,
 }
@@ -29,13 +33,17 @@ impl Courier {
     /// # Errors
     /// It was removed, or its settings cannot be used.
     pub(super) async fn of(context: &Context, record: &Record) -> Result<Self, JobError> {
-        let gone = || RemoteError::settings("The target was removed from the settings.", "Choose another target.");
-        let mut connection = context.app.pool.acquire().await?;
         let id = record.target_id.ok_or_else(gone)?;
-        let target = db::targets::by_id(&mut connection, record.domain_id, id).await?.ok_or_else(gone)?;
+        let target = target(context, id).await?.ok_or_else(gone)?;
         // Only an earlier run can have left word that it does not.
         let answers = AtomicBool::new(context.job.run_no == 1);
-        Ok(Self { context: context.clone(), remote: context.app.remote(&target)?, answers })
+        Ok(Self { context: context.clone(), target: id, remote: context.app.remote(&target)?, answers })
+    }
+
+    /// Looks where the target is and with which token, as that may have been changed since the last call.
+    async fn look(&self) -> Result<Result<(), RemoteError>, JobError> {
+        let Some(target) = target(&self.context, self.target).await? else { return Ok(Err(gone())) };
+        Ok(self.context.app.place(&target).map(|place| self.remote.move_to(place)))
     }
 
     /// Calls the target, again and again while it fails in passing; no slot is held meanwhile. The inner error is
@@ -50,6 +58,11 @@ impl Courier {
         self.context.waiting(self.repeated(call)).await
     }
 
+    /// Waits for one call, as it is; no slot is held meanwhile.
+    pub(super) async fn once<T>(&self, call: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+        self.context.waiting(call).await
+    }
+
     /// The same for a call that is work of its own: only between two tries no slot is held.
     pub(super) async fn repeated<T, F: Future<Output = Result<T, RemoteError>>>(
         &self,
@@ -57,8 +70,12 @@ impl Courier {
     ) -> Result<Result<T, RemoteError>, JobError> {
         let deadline = Duration::from_secs(u64::from(self.context.app.config.jobs.target_deadline_seconds));
         let mut pause = FIRST_PAUSE;
+        // Until when its silence is noted. Only what somebody waited here counts.
+        let mut noted = Instant::now();
         loop {
-            let began = Instant::now();
+            if let Err(error) = self.look().await? {
+                return Ok(Err(error));
+            }
             let error = match call().await {
                 Err(error) if error.transient => error,
                 answer => {
@@ -70,7 +87,12 @@ impl Courier {
                 }
             };
             self.answers.store(false, Ordering::Relaxed);
-            if self.context.failing(Some(began.elapsed())).await? >= deadline {
+            if error.is("conflict") {
+                // It is at it, and says so.
+                noted = Instant::now();
+            }
+            let now = Instant::now();
+            if self.context.failing(Some(now - std::mem::replace(&mut noted, now))).await? >= deadline {
                 return Ok(Err(error));
             }
             tracing::debug!(record = %self.context.record_id(), error = error.message, "the target is tried again");
@@ -81,6 +103,15 @@ impl Courier {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+async fn target(context: &Context, id: Uuid) -> Result<Option<Target>, JobError> {
+    let mut connection = context.app.pool.acquire().await?;
+    Ok(db::targets::by_id(&mut connection, context.job.domain_id, id).await?)
+}
+
+fn gone() -> RemoteError {
+    RemoteError::settings("The target was removed from the settings.", "Choose another target.")
 }
 
 /// From 0 to 1.

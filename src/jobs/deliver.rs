@@ -2,14 +2,17 @@
 //! upload in pieces, which goes on from the target's offset whatever happened to either side.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::db::DbError;
 use crate::db::records::{Note, Record};
 use crate::domain::record::{Phase, Progress};
 use crate::domain::transfer::{Extent, Transfer};
-use crate::remote::{PIECE, RemoteError};
+use crate::remote::{PIECE, RemoteError, SMALLEST_PIECE};
 use crate::wire;
 use crate::wire::record::PackageInfo;
 
@@ -18,6 +21,8 @@ use super::{JobError, blocking};
 
 /// So many pieces may bring nothing forward.
 const MOST_STUCK: u32 = 3;
+/// A piece that is answered within this may be followed by a larger one.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// The package travels in one request: it has no more bytes than a piece, and no upload of it was begun.
 pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
@@ -32,17 +37,58 @@ fn package(record: &Record) -> Result<PackageInfo, JobError> {
 
 /// Makes the import of the record's package at the target: one, however often this is tried.
 pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
-    // Where the first one could not be read without what it left out, there are two.
-    let key = match record.transfer.extent {
-        Extent::Lacking => record.id.to_string(),
-        Extent::Whole => format!("{}/whole", record.id),
-    };
+    let key = key(record);
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
-        return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+        if bytes.len() <= SMALLEST_PIECE {
+            return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+        }
+        match courier.once(courier.remote.import_package(bytes, &key)).await {
+            Ok(there) => return Ok(there),
+            // On a slow way it does not arrive in time: in pieces it does. The same key makes the same import.
+            Err(error) if error.transient => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let upload = upload(courier, record).await?;
     Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
+}
+
+/// What makes the import one, however often it is asked for. Where the first one could not be read without what it
+/// left out, there are two; where the target has let go of one, there is another.
+fn key(record: &Record) -> String {
+    let id = match record.transfer.extent {
+        Extent::Lacking => record.id.to_string(),
+        Extent::Whole => format!("{}/whole", record.id),
+    };
+    match record.transfer.anew {
+        0 => id,
+        anew => format!("{id}/{anew}"),
+    }
+}
+
+/// The import that an earlier run may have made without hearing of it: asked for with the same key.
+pub(super) async fn made(courier: &Courier, record: &Record) -> Result<Result<Option<Uuid>, RemoteError>, JobError> {
+    if record.package_key.is_none() {
+        return Ok(Ok(None));
+    }
+    let made = if at_once(record)? {
+        let package = match read(courier, record, 0).await {
+            Ok(package) => package,
+            Err(JobError::Fail(_)) => return Ok(Ok(None)),
+            Err(error) => return Err(error),
+        };
+        courier.remote.import_package(package, &key(record)).await
+    } else {
+        let Some(upload) = &record.transfer.upload else { return Ok(Ok(None)) };
+        courier.remote.import(upload, &key(record)).await
+    };
+    Ok(match made {
+        Ok(there) => Ok(Some(there.id)),
+        // It was not there whole, so nothing was made of it.
+        Err(error) if !error.transient && error.answered.is_some() && error.code != "target_unauthorized" => Ok(None),
+        Err(error) => Err(error),
+    })
 }
 
 /// Has all of the record's package at the target; returns the upload there.
@@ -50,27 +96,26 @@ pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String,
     let package = package(record)?;
     let mut transfer = record.transfer.clone();
     // An upload that expired at the target is begun anew.
-    for attempt in 0..3 {
+    for _ in 0..3 {
         let id = match &transfer.upload {
             Some(id) => id.clone(),
-            None => begin(courier, &mut transfer, &package, attempt).await?,
+            None => begin(courier, &mut transfer, &package).await?,
         };
         match pieces(courier, record, &id, package.size).await? {
             Ok(()) => return Ok(id),
-            Err(error) if error.is("not_found") || error.is("gone") => transfer.upload = None,
+            Err(error) if error.is("not_found") || error.is("gone") => {
+                // The key of one that has expired would bring it back.
+                transfer = transfer.upload_expired();
+                courier.context.note(Note::Transfer(transfer.clone())).await?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Err(RemoteError::settings("The target forgets uploads before they end.", "Look at the target's log.").into())
 }
 
-async fn begin(
-    courier: &Courier,
-    transfer: &mut Transfer,
-    package: &PackageInfo,
-    attempt: u32,
-) -> Result<String, JobError> {
-    let key = format!("{}/{attempt}/{}", courier.context.record_id(), package.sha256);
+async fn begin(courier: &Courier, transfer: &mut Transfer, package: &PackageInfo) -> Result<String, JobError> {
+    let key = format!("{}/{}/{}", courier.context.record_id(), transfer.uploads, package.sha256);
     let id = courier.tried(|| courier.remote.begin_upload(package.size, &key)).await??;
     transfer.upload = Some(id.clone());
     courier.context.note(Note::Transfer(transfer.clone())).await?;
@@ -83,6 +128,8 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         Ok(offset) => offset,
         Err(error) => return Ok(Err(error)),
     };
+    // As much as the way carries in good time.
+    let size_of_piece = AtomicUsize::new(PIECE);
     let mut stuck = 0;
     let mut reported = 0;
     while there < size {
@@ -94,10 +141,21 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
         if piece.is_empty() {
             return Err(RemoteError::settings("The target has another upload than was begun.", "Migrate again.").into());
         }
+        let began = Instant::now();
         let sent = courier.repeated(|| async {
-            match courier.remote.send_piece(id, there, piece.clone()).await {
+            let part = piece.slice(..piece.len().min(size_of_piece.load(Ordering::Relaxed)));
+            match courier.remote.send_piece(id, there, part).await {
                 // An earlier try arrived after all, or half of it.
                 Err(error) if error.is("conflict") => courier.remote.upload_offset(id).await,
+                Err(error) if error.transient => {
+                    let smaller = size_of_piece.load(Ordering::Relaxed) / 4;
+                    size_of_piece.store(smaller.max(SMALLEST_PIECE), Ordering::Relaxed);
+                    // What was not answered may have arrived.
+                    match courier.remote.upload_offset(id).await {
+                        Ok(offset) if offset > there => Ok(offset),
+                        _ => Err(error),
+                    }
+                }
                 other => other,
             }
         });
@@ -106,6 +164,10 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
             Ok(offset) => offset,
             Err(error) => return Ok(Err(error)),
         };
+        if began.elapsed() < QUICK {
+            let larger = size_of_piece.load(Ordering::Relaxed) * 2;
+            size_of_piece.store(larger.min(PIECE), Ordering::Relaxed);
+        }
         stuck = if there > before { 0 } else { stuck + 1 };
         if stuck > MOST_STUCK {
             let message = "The target takes pieces of the upload and has no more of it than before.";

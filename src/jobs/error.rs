@@ -5,7 +5,7 @@ use crate::package::PackageError;
 use crate::planning::PlanningError;
 use crate::planning::carried::CarriedError;
 use crate::remote::RemoteError;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 use crate::trust::TrustError;
 use crate::wire::record::RecordError;
 
@@ -64,6 +64,7 @@ impl From<DbError> for JobError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Fenced => Self::Fenced,
+            DbError::Full => StoreError::Full.into(),
             DbError::Corrupt(column) => Self::Corrupt(column),
             other => Self::Retry(other.to_string()),
         }
@@ -92,7 +93,7 @@ impl From<PackageError> for JobError {
     fn from(error: PackageError) -> Self {
         match (error.code(), &error) {
             (Some(code), _) => Self::fail(code, error.to_string(), error.hint()),
-            (None, PackageError::Io(io)) if io.kind() == std::io::ErrorKind::StorageFull => StoreError::Full.into(),
+            (None, PackageError::Io(io)) if is_full(io) => StoreError::Full.into(),
             (None, PackageError::Io(io)) => match io.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(DbError::Corrupt(column)) => Self::Corrupt(column),
                 _ => Self::Retry(error.to_string()),

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 use uuid::Uuid;
 
 use crate::db;
@@ -17,7 +16,7 @@ use crate::domain::record::{Phase, Progress};
 use crate::domain::resource::ResourceId;
 use crate::domain::transfer::Extent;
 use crate::planning;
-use crate::store::package_key;
+use crate::store::{ScratchFile, package_key};
 use crate::wire::record::{Item, PackageInfo};
 
 use super::carry::Recipient;
@@ -165,7 +164,7 @@ async fn see(context: &Context, record: &Record, options: &ExportOptions) -> Res
 async fn keep(
     context: &Context,
     record: &Record,
-    packed: NamedTempFile,
+    packed: ScratchFile,
     total: u64,
     warnings: Vec<Warning>,
 ) -> Result<Packed, JobError> {

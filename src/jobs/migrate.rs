@@ -28,24 +28,16 @@ const SENDINGS: usize = 3;
 pub async fn run(context: Context) -> Result<(), JobError> {
     let mut record = context.record().await?;
     let courier = Courier::of(&context, &record).await?;
-    if record.package_key.is_none() {
-        pack(&courier, &record, record.transfer.extent).await?;
-        record = context.record().await?;
-    }
     let mut there = match record.remote_record_id {
         Some(there) => there,
-        None => {
-            let there = send(&courier, &record).await?;
-            // A package in pieces has noted its upload.
-            if !deliver::at_once(&record)? {
-                record = context.record().await?;
-            }
-            there
-        }
+        None => packed_and_sent(&courier, &mut record).await?,
     };
     if record.transfer.run == Run::Again {
-        again(&courier, there, record.transfer).await?;
+        let again = again(&courier, there, record.transfer.clone()).await?;
         record = context.record().await?;
+        if again == Again::LetGo {
+            there = packed_and_sent(&courier, &mut record).await?;
+        }
     }
     let mut sendings = 0;
     loop {
@@ -77,6 +69,19 @@ pub async fn run(context: Context) -> Result<(), JobError> {
             }
         }
     }
+}
+
+/// Has the package at the target, packed if it is not here (any more), and an import made of it.
+async fn packed_and_sent(courier: &Courier, record: &mut Record) -> Result<Uuid, JobError> {
+    let context = &courier.context;
+    if record.package_key.is_none() {
+        pack(courier, record, record.transfer.extent).await?;
+        *record = context.record().await?;
+    }
+    let there = send(courier, record).await?;
+    // A package in pieces has noted its upload.
+    *record = context.record().await?;
+    Ok(there)
 }
 
 /// What is to be done about an import that awaits confirmation at the target.
@@ -115,16 +120,9 @@ async fn pack(courier: &Courier, record: &Record, extent: Extent) -> Result<(), 
 async fn send(courier: &Courier, record: &Record) -> Result<Uuid, JobError> {
     let context = &courier.context;
     let there = deliver::import(courier, record).await?;
-    let noted = context.note(Note::Import(there.id)).await;
-    if matches!(noted, Err(JobError::Fenced)) {
-        // Cancelled meanwhile, or taken over by one who gets the same answer: where it was cancelled nobody
-        // else knows of the import.
-        let record = context.record().await?;
-        if record.status == RecordStatus::Cancelled {
-            let _ = courier.remote.cancel(there.id).await;
-        }
-    }
-    noted.map(|()| there.id)
+    // Where it was cancelled meanwhile, the target is asked by another job, which hears of the import itself.
+    context.note(Note::Import(there.id)).await?;
+    Ok(there.id)
 }
 
 /// Packs all contents and makes another import of them.
@@ -148,14 +146,24 @@ async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
 /// Packs all contents, unless that was done already.
 async fn pack_whole(courier: &Courier) -> Result<(), JobError> {
     let record = courier.context.record().await?;
-    match record.transfer.extent {
-        Extent::Lacking => pack(courier, &record, Extent::Whole).await,
-        Extent::Whole => Ok(()),
+    match (record.transfer.extent, &record.package_key) {
+        (Extent::Whole, Some(_)) => Ok(()),
+        // Also where it is not kept any more.
+        _ => pack(courier, &record, Extent::Whole).await,
     }
 }
 
+/// What the target says when it is to try again.
+#[derive(PartialEq, Eq)]
+enum Again {
+    /// It goes on.
+    Goes,
+    /// It does not have the package any more.
+    LetGo,
+}
+
 /// Has the target try again what failed there, when this record is tried again.
-async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<(), JobError> {
+async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<Again, JobError> {
     // It goes on by itself then: a cancel has to ask it.
     let transfer = transfer.handed_over();
     courier.context.note(Note::Transfer(transfer.clone())).await?;
@@ -163,9 +171,14 @@ async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<(),
         Ok(_) => {}
         // It has not ended there, or it has succeeded.
         Err(error) if error.is("wrong_state") => {}
+        Err(error) if error.is("gone") || error.is("not_found") => {
+            courier.context.note(Note::Transfer(transfer.let_go())).await?;
+            return Ok(Again::LetGo);
+        }
         Err(error) => return Err(error.into()),
     }
-    courier.context.note(Note::Transfer(Transfer { run: Run::First, ..transfer })).await
+    courier.context.note(Note::Transfer(Transfer { run: Run::First, ..transfer })).await?;
+    Ok(Again::Goes)
 }
 
 /// How long the target is asked to hold its answer back while the record there goes on: each time it is told

@@ -17,6 +17,7 @@ mod negotiate;
 mod notes;
 mod pack;
 mod parse;
+mod recall;
 pub mod rederive;
 mod rewrite;
 pub mod runner;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::jobs::Job;
 use crate::db::records::{Note, Record, Rest};
-use crate::db::{self, Acquire, PoolConnection, Postgres, Transaction};
+use crate::db::{self, PoolConnection, Postgres, Transaction};
 use crate::domain::record::{JobKind, Phase};
 use crate::planning;
 use crate::wire::record::{Item, RecordError};
@@ -46,6 +47,7 @@ pub fn work(kind: JobKind) -> runner::Work {
         JobKind::Parse => |context| Box::pin(parse::run(context)),
         JobKind::Execute => |context| Box::pin(execute::run(context)),
         JobKind::Migrate => |context| Box::pin(migrate::run(context)),
+        JobKind::Recall => |context| Box::pin(recall::run(context)),
     }
 }
 
@@ -125,12 +127,20 @@ impl Context {
         self.note(Note::Doing(phase)).await
     }
 
+    /// The job is done, and the record stays as it is.
+    pub(crate) async fn done(&self) -> Result<(), JobError> {
+        let mut connection = self.app.pool.acquire().await?;
+        Ok(db::jobs::end(&mut connection, &self.job).await?)
+    }
+
     /// Ends the record as failed, and the job with it.
     pub(crate) async fn fail(&self, error: RecordError) -> Result<(), JobError> {
-        let mut connection = self.app.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
-        let counts = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
-        let failed = Rest::Failed(serde_json::json!(error), counts);
+        if !self.job.kind.carries_record() {
+            return self.done().await;
+        }
+        let mut transaction = self.app.pool.begin().await?;
+        let settled = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
+        let failed = Rest::Failed(settled.failure, serde_json::json!(error), settled.counts);
         db::records::rest(&mut transaction, self.job.record_id, failed).await?;
         db::import_entries::delete(&mut transaction, self.job.record_id).await?;
         db::jobs::end(&mut transaction, &self.job).await?;
@@ -152,14 +162,14 @@ impl Context {
         done
     }
 
-    /// Notes that the target has not answered for a while, or (none) that it does; for how long it has not.
-    pub(crate) async fn failing(&self, since: Option<Duration>) -> Result<Duration, JobError> {
+    /// Notes that the target has not answered for so much longer, or (none) that it does; for how long it has not.
+    pub(crate) async fn failing(&self, more: Option<Duration>) -> Result<Duration, JobError> {
         let mut connection = self.app.pool.acquire().await?;
-        if since.is_some() {
+        if more.is_some() {
             // What has no phase yet is on its way to the target.
             db::records::note_negotiating(&mut connection, self.job.record_id).await?;
         }
-        let seconds = db::jobs::failing(&mut connection, &self.job, since.map(|since| since.as_secs_f64())).await?;
+        let seconds = db::jobs::failing(&mut connection, &self.job, more.map(|more| more.as_secs_f64())).await?;
         Ok(Duration::from_secs_f64(seconds.max(0.0)))
     }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
@@ -24,7 +23,7 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::package::signature::Keys;
 use crate::package::writer::{SHARD_BYTES, Shard, Writer};
 use crate::package::{INDEX, PackageError, VALUES, shard_name};
-use crate::store::attachment_key;
+use crate::store::{ScratchFile, attachment_key};
 use crate::wire::import::LackingLine;
 
 use super::{Context, JobError, blocking, lines};
@@ -120,11 +119,16 @@ pub(super) async fn write(
     selection: (Vec<ResourceId>, bool),
     prepared: Prepared,
     leave_out: Option<LeaveOut>,
-) -> Result<NamedTempFile, JobError> {
+) -> Result<ScratchFile, JobError> {
     let app = &context.app;
     let Prepared { resolved, named, secrets } = prepared;
-    let file = app.store.scratch_file()?;
-    let output = file.reopen().map_err(PackageError::Io)?;
+    let store = app.store.clone();
+    let (file, output) = blocking(move || {
+        let file = store.scratch_file()?;
+        let output = file.reopen().map_err(PackageError::Io)?;
+        Ok((file, output))
+    })
+    .await?;
     let mut zip = Writer::new(BufWriter::new(output));
     let sent = |node: &&Node| leave_out.as_ref().is_none_or(|out| out.lacking.contains(node.id.as_str()));
     let nodes: Vec<&Node> = resolved.nodes().iter().filter(sent).collect();

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::info;
 
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
@@ -44,14 +45,22 @@ const TOLD: usize = 1_000;
 /// Bodies are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
-/// Parses a package and plans its import with the record's options; a package that is refused is not kept.
+/// What is wrong with a package itself: no setting of this environment cures it.
+const HOPELESS: [&str; 4] = ["package_tampered", "package_unreadable", "package_foreign", "package_incomplete"];
+
+/// Parses a package and plans its import with the record's options. One that is refused is kept as long as any other,
+/// for what it was refused for may change here and then it is tried again; but not one that is wrong itself.
 pub(super) async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
-    let parsed = parse_and_plan(&context, &record).await;
-    if let (Err(JobError::Fail(_)), Some(key)) = (&parsed, &record.package_key) {
-        context.app.store.delete(key).await?;
+    match (parse_and_plan(&context, &record).await, &record.package_key) {
+        (Err(JobError::Fail(error)), Some(key)) if HOPELESS.contains(&error.code.as_str()) => {
+            info!(record = %record.id, code = error.code, message = error.message, "the package is refused");
+            // First the reason: another run would only find the package gone.
+            context.fail(error).await?;
+            Ok(context.app.store.delete(key).await?)
+        }
+        (parsed, _) => parsed,
     }
-    parsed
 }
 
 async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobError> {
@@ -303,8 +312,8 @@ async fn send(
     Ok(transaction.commit().await?)
 }
 
-/// Verifies the attachment bytes of a package; those that the store does not have go there, with a row that says for
-/// which record.
+/// Verifies the attachment bytes of a package, names them for the record, and puts those into the store that it does not
+/// have whole.
 async fn attachments(
     context: &Context,
     connection: &mut PgConnection,
@@ -315,10 +324,14 @@ async fn attachments(
     if sizes.is_empty() {
         return Ok(package);
     }
-    let hashes: Vec<Vec<u8>> = sizes.keys().map(|hash| hash.0.to_vec()).collect();
-    let stored: HashSet<Hash> = db::attachments::stored(connection, &hashes).await?.into_iter().collect();
+    // Those too that are here: what names them today may be gone when the import is executed.
+    let mut transaction = connection.begin().await?;
+    db::locks::share_bytes(&mut transaction, sizes.keys()).await?;
+    db::attachment_bytes::note_staged(&mut transaction, context.job.record_id, &sizes).await?;
+    transaction.commit().await?;
     for (hash, size) in sizes {
-        if stored.contains(&hash) {
+        let key = attachment_key(&hash);
+        if app.store.size(&key).await? == Some(size) {
             package = blocking(move || {
                 package.read::<PackageError>(&attachment_name(&hash), &mut |_| Ok(()))?;
                 Ok(package)
@@ -338,8 +351,7 @@ async fn attachments(
         })
         .await?;
         package = back;
-        db::attachments::note_staged(connection, context.job.record_id, &hash, size).await?;
-        app.store.put_file(&attachment_key(&hash), file.path()).await?;
+        app.store.put_file(&key, file.path()).await?;
     }
     Ok(package)
 }

@@ -187,12 +187,16 @@ async fn attachments(staging: &Staging, connection: &mut PgConnection) -> Result
     if paths.is_empty() {
         return Ok(());
     }
+    db::locks::share_bytes(connection, paths.values()).await?;
     let wanted: HashSet<Hash> = paths.values().copied().collect();
     let mut sizes = db::contents::sizes(connection, &wanted).await?;
-    sizes.extend(db::attachments::staged(connection, staging.record.id).await?);
-    for hash in wanted.iter().filter(|hash| !sizes.contains_key(hash)).copied().collect::<Vec<_>>() {
-        let size = staging.app.store.size(&attachment_key(&hash)).await?.ok_or_else(JobError::bytes_gone)?;
-        sizes.insert(hash, size);
+    sizes.extend(db::attachment_bytes::staged(connection, staging.record.id).await?);
+    for hash in &wanted {
+        let size = staging.app.store.size(&attachment_key(hash)).await?.ok_or_else(JobError::bytes_gone)?;
+        // Parsing puts anew what was cut short.
+        if *sizes.entry(*hash).or_insert(size) != size {
+            return Err(JobError::bytes_gone());
+        }
     }
     let new: Vec<(String, Hash, u64)> =
         paths.into_iter().map(|(path, hash)| (path, hash, sizes.get(&hash).copied().unwrap_or_default())).collect();

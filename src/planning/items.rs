@@ -9,6 +9,7 @@ use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Failure;
 use crate::domain::outcome::{Counts, Method, Status, status_of};
+use crate::domain::record::Final;
 use crate::domain::resource::Hash;
 use crate::wire::record::Item;
 
@@ -43,10 +44,18 @@ pub fn counts(items: &[Item]) -> Counts {
     counts
 }
 
-/// Makes the pending items of a record that ends without doing its work final; returns the counts. A chunk that
-/// cannot be read stays as it is, for a record can always end.
-pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Counts, DbError> {
-    let mut counts = Counts::default();
+/// The items of a record that ends without doing its work.
+pub struct Settled {
+    /// Over all of them.
+    pub counts: Counts,
+    /// How it ends if it was not cancelled: an earlier run may have done some of it.
+    pub failure: Final,
+}
+
+/// Makes the pending items of a record that ends without doing its work final. A chunk that cannot be read stays as it
+/// is, for a record can always end.
+pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Settled, DbError> {
+    let (mut counts, mut failure) = (Counts::default(), Final::FAILED);
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
     for chunk in kept {
         let Ok(mut items) = serde_json::from_str::<Vec<Item>>(&chunk.items) else {
@@ -57,9 +66,12 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
             item.status = item.method.map_or(Status::Skipped, |method| status_of(method, false));
         }
         items.iter().for_each(|item| counts.add(item.method, item.status));
+        if items.iter().any(|item| matches!(item.status, Status::Succeeded | Status::Unchanged)) {
+            failure = Final::PARTIALLY_SUCCEEDED;
+        }
         db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first as usize, &items)?).await?;
     }
-    Ok(counts)
+    Ok(Settled { counts, failure })
 }
 
 /// Items as the database keeps them.

@@ -116,7 +116,7 @@ impl RemoteError {
             Some(problem) => {
                 let code = match problem.code.as_str() {
                     _ if transient => "target_unreachable",
-                    own if own.starts_with("package_") || own == "gone" => own,
+                    own if own.starts_with("package_") || own == "gone" || own == "storage_full" => own,
                     _ => "target_refused",
                 };
                 let message = format!("The target answered {}: {}", status.as_u16(), problem.detail);

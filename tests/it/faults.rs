@@ -1,11 +1,18 @@
 //! Whatever ends in the middle: it finishes after all, once, and leaves nothing behind.
 
+mod cancelled;
+mod cleaned_bytes;
 mod damaged;
+mod full_disk;
+mod half_open;
 mod invariants;
 mod killed_imports;
+mod lost_commits;
 mod lost_connections;
 mod online;
+mod outages;
 mod repeated;
 mod stopped_workers;
 mod strange_targets;
 mod targets;
+mod turns;

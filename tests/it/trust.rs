@@ -120,7 +120,7 @@ async fn what_waits_is_not_imported_once_its_source_is_removed() {
     let source = trust(&user, "Again", &key).await;
     assert_eq!(user.execute(id).await["status"], "succeeded");
 
-    // Parsed again without its source: refused, and the package is not kept.
+    // Parsed again without its source: refused, until it is trusted again.
     let record = user.upload(&forge.build()).await;
     let id = record["id"].as_str().unwrap();
     user.post(&format!("/api/v1/records/{id}/cancel"), json!({})).await.is(200);
@@ -129,7 +129,8 @@ async fn what_waits_is_not_imported_once_its_source_is_removed() {
     let record = user.ended(id).await;
     assert_eq!((&record["status"], &record["error"]["code"]), (&json!("failed"), &json!("package_untrusted")));
     let again = user.send(user.request(reqwest::Method::POST, &format!("/api/v1/records/{id}/retry"))).await;
-    again.problem(410, "gone");
+    again.is(202);
+    assert_eq!(user.ended(id).await["error"]["code"], "package_untrusted");
     assert!(verdict(&user, &forge.build()).await.starts_with("package_untrusted"));
     production.end().await;
 }

@@ -146,7 +146,7 @@ pub enum Rest {
     /// Its import was executed.
     Executed(Executed),
     /// It ended without its work done, for this cause.
-    Failed(Value, Counts),
+    Failed(Final, Value, Counts),
     /// The user ended it.
     Cancelled(Counts),
     /// An import waits for the contents that it lacks.
@@ -215,7 +215,8 @@ pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> 
 
 /// It has another plan, with other options.
 pub async fn save_plan(connection: &mut PgConnection, id: Uuid, options: Value, plan: Plan) -> Result<(), DbError> {
-    Update::of(id).set("options", options).plan(plan).write(connection).await
+    let update = Update::of(id).status(RecordStatus::AwaitingConfirmation);
+    update.set("options", options).plan(plan).write(connection).await
 }
 
 /// It comes to rest.
@@ -233,7 +234,7 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
             .counts(done.counts)
             .error(done.error)
             .warnings(done.warnings),
-        Rest::Failed(error, counts) => update.ended(Final::FAILED).error(Some(error)).counts(counts),
+        Rest::Failed(status, error, counts) => update.ended(status).error(Some(error)).counts(counts),
         Rest::Cancelled(counts) => update.ended(Final::CANCELLED).error(None).counts(counts),
         Rest::Planned(plan) => update.awaiting().plan(plan),
         Rest::Shown(shown) => {
@@ -284,6 +285,10 @@ impl Update {
     }
 
     fn status(mut self, status: RecordStatus) -> Self {
+        self.query.push(match status {
+            RecordStatus::AwaitingConfirmation => ", waiting_since = clock_timestamp()",
+            _ => ", waiting_since = null",
+        });
         // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.
         self.query.push(match status.is_final() {
             true => ", finished_at = clock_timestamp(), passphrase = null",

@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod cluster;
+pub mod commits;
 pub mod gate;
 pub mod package;
 pub mod process;
@@ -52,7 +53,30 @@ impl Environment {
     /// The same, with more settings in TOML.
     pub async fn configured(name: &str, more: &str) -> Self {
         let database = cluster::new_database().await;
-        let files = tempfile::tempdir().unwrap();
+        let reached = database.clone();
+        Self::on(name, more, database, &reached).await
+    }
+
+    /// The same, with a proxy between it and its database.
+    pub async fn behind_commits(name: &str, more: &str) -> (Self, commits::Commits) {
+        let database = cluster::new_database().await;
+        let commits = commits::Commits::before(&database).await;
+        let reached = commits.url(&database);
+        (Self::on(name, more, database, &reached).await, commits)
+    }
+
+    /// The same on files that are there already.
+    pub async fn on_files(name: &str, files: TempDir) -> Self {
+        let database = cluster::new_database().await;
+        let reached = database.clone();
+        Self::with(name, "", database, &reached, files).await
+    }
+
+    async fn on(name: &str, more: &str, database: String, reached: &str) -> Self {
+        Self::with(name, more, database, reached, tempfile::tempdir().unwrap()).await
+    }
+
+    async fn with(name: &str, more: &str, database: String, reached: &str, files: TempDir) -> Self {
         let kind = if matches!(name, "test" | "production") { name } else { "other" };
         let config = format!(
             "environment = {{ name = {}, kind = {} }}\nserver.listen = \"127.0.0.1:0\"\nstorage.dir = {}\n\
@@ -62,7 +86,7 @@ impl Environment {
             json!(files.path()),
             json!(ADMIN),
         );
-        let server = Server::start(Config::from_toml(&config).unwrap(), &database).await.unwrap();
+        let server = Server::start(Config::from_toml(&config).unwrap(), reached).await.unwrap();
         Self { server, database, files }
     }
 
@@ -107,9 +131,14 @@ impl Environment {
 
     /// Stops the server and drops its database; a job that is left over fails the test.
     pub async fn end(self) {
-        let mut connection = self.sql().await;
-        let open = ferry::db::jobs::open_count(&mut connection).await.unwrap();
-        drop(connection);
+        let open = async || ferry::db::jobs::open_count(&mut self.sql().await).await.unwrap();
+        // What is told to a target beside a record comes to its end a moment later.
+        let mut looks = 0;
+        while looks < 500 && open().await > 0 {
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let open = open().await;
         self.server.stop().await;
         cluster::drop_database(&self.database).await;
         assert_eq!(open, 0, "jobs are left over");

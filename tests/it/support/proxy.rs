@@ -75,6 +75,11 @@ impl Proxy {
         self.state.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
 
+    /// What was not done yet is not done any more.
+    pub fn forget(&self) {
+        self.state.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Bytes that went up so far.
     pub fn sent(&self) -> u64 {
         self.state.sent.load(Ordering::SeqCst)
