@@ -148,7 +148,7 @@ pub fn document() -> String {
 pub fn router(app: Shared) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
-        let bounds = from_fn_with_state(Bounds::of(&route, &app), bounded);
+        let bounds = from_fn_with_state(Bounds::of(needs, &route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);

@@ -356,7 +356,7 @@ fn decode(
             continue;
         }
         let found: ShardLine<Value> =
-            serde_json::from_slice(line).map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
+            json::outside(line).map_err(|error| PackageError::unread("a resource", &error))?;
         let place = index.place(lines.first + at, &found.id);
         let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
         let id = found.id.clone();

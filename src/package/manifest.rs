@@ -6,6 +6,7 @@ use std::io::{BufReader, Read};
 use serde::Deserialize;
 use zip::ZipArchive;
 
+use crate::domain::json;
 use crate::domain::manifest::{FORMAT, Manifest, PRODUCT};
 
 use super::limits::{Limits, RATIO_FROM};
@@ -32,7 +33,7 @@ pub(super) fn read_manifest(
         return Err(foreign("it has no manifest.json"));
     }
     let bytes = small_entry(archive, MANIFEST, limits)?;
-    let head: Head = serde_json::from_slice(&bytes).map_err(|_| foreign("its manifest.json is not one of ours"))?;
+    let head: Head = json::outside(&bytes).map_err(|_| foreign("its manifest.json is not one of ours"))?;
     if head.product != PRODUCT {
         return Err(foreign("its manifest.json names another product"));
     }
@@ -43,8 +44,7 @@ pub(super) fn read_manifest(
         return Err(PackageError::Tampered("its signature is missing".to_owned()));
     }
     let envelope = small_entry(archive, SIGNATURE, limits)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
+    let manifest: Manifest = json::outside(&bytes).map_err(|error| PackageError::unread(MANIFEST, &error))?;
     signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
     Ok(manifest)
 }
@@ -56,7 +56,7 @@ pub(super) fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
         [&manifest.name, &manifest.domain, &manifest.version, &manifest.exported_by, &origin.name, &origin.kind];
     let long = texts.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
     let kept = serde_json::to_value(manifest).map_err(std::io::Error::other)?;
-    if long || crate::domain::json::normalise(&mut { kept }).is_err() {
+    if long || json::normalise(&mut { kept }).is_err() {
         return Err(PackageError::Tampered("its manifest holds texts that no environment writes".to_owned()));
     }
     Ok(())

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::json;
+
 use super::PackageError;
 
 const PAYLOAD_TYPE: &str = "application/vnd.ferry.manifest+json";
@@ -49,7 +51,7 @@ pub fn sign(manifest: &[u8], keys: &Keys<'_>) -> Vec<u8> {
 /// [`PackageError::Tampered`].
 pub fn check(envelope: &[u8], manifest: &[u8], public_key: &str, verify: Verify) -> Result<(), PackageError> {
     let wrong = || PackageError::Tampered("the signature does not fit the manifest".to_owned());
-    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|_| wrong())?;
+    let envelope: Envelope = json::outside(envelope).map_err(|_| wrong())?;
     let same = envelope.payload_type == PAYLOAD_TYPE
         && BASE64.decode(&envelope.payload).is_ok_and(|payload| payload == manifest);
     let signed = signed_bytes(manifest);

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::domain::json;
 use crate::wire::List;
 use crate::wire::environment::Environment;
 use crate::wire::import::Lacking;
@@ -272,7 +273,7 @@ impl Remote {
 }
 
 fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, RemoteError> {
-    serde_json::from_slice(answer).map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
+    json::outside(answer).map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
 }
 
 fn offset(response: &Response) -> Result<u64, RemoteError> {

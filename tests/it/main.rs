@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod grants;
 mod hostile;
+mod hostile_json;
 mod http;
 mod import_options;
 mod migration;
