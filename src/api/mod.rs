@@ -22,6 +22,7 @@ mod migrations;
 mod openapi;
 mod packages;
 mod pieces;
+mod pinned_sources;
 mod plans;
 mod record_actions;
 mod record_items;
@@ -129,6 +130,8 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(audit::list)),
         may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
         may(P::EnvironmentManage, routes!(trusted_sources::delete)),
+        may(P::DomainManage, routes!(pinned_sources::list)),
+        may(P::DomainManage, routes!(pinned_sources::delete)),
     ]
 }
 

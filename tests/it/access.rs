@@ -57,6 +57,8 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         call(&get, "trusted-sources", "environment.manage"),
         call(&post, "trusted-sources", "environment.manage"),
         call(&delete, "trusted-sources/ID", "environment.manage"),
+        call(&get, "pinned-sources", "domain.manage"),
+        call(&delete, "pinned-sources/ID", "domain.manage"),
     ]
 }
 
