@@ -5,6 +5,7 @@ mod access;
 mod architecture;
 mod audit;
 mod bad_input;
+mod beyond;
 mod catalogue;
 mod claims;
 mod closure;
