@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 
 use crate::db::callers::{self, Signed};
 use crate::db::locks;
@@ -46,6 +47,8 @@ pub struct Caller {
     pub credentials: Credentials,
     /// The name of the token that he gave, or `session`.
     pub token: String,
+    /// When that token ends, if it does.
+    pub until: Option<DateTime<Utc>>,
     /// Where he asks from.
     pub address: Option<IpAddr>,
 }
@@ -62,12 +65,12 @@ pub enum Credentials {
 impl Caller {
     /// The user of some credentials, with what they are good for.
     pub(super) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
-        let Signed { user, token, narrowed, sight } = signed;
+        let Signed { user, token, narrowed, sight, until } = signed;
         let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
         if let Some(narrowed) = narrowed {
             permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
         }
-        Self { user, permissions, sight, credentials, token, address }
+        Self { user, permissions, sight, credentials, token, until, address }
     }
 
     /// Whoever has these credentials by now.

@@ -12,19 +12,24 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{LengthLimitError, Limited};
 use tower_http::timeout::{TimeoutBody, TimeoutError};
-use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::config::Limits;
 
 use super::Shared;
+use super::auth::Needs;
 use super::error::ApiError;
 
 /// What a route takes that says nothing of a body.
 const NO_BODY: u64 = 64 * 1024;
 /// What JSON has besides a definition, and a form besides its package.
 const SLACK: u64 = 64 * 1024;
+/// What a stranger may send.
+const STRANGERS: u64 = 16 * 1024;
+/// The schemas of bodies that hold a definition, or a list of resources; others hold some fields.
+const LARGE: [&str; 5] = ["PutResource", "ExportRequest", "MigrationRequest", "PlanRequest", "ConfirmRequest"];
 
 /// The bounds of a route's bodies.
 #[derive(Clone)]
@@ -35,10 +40,14 @@ pub struct Bounds {
 
 impl Bounds {
     /// Those that follow from the media types that a route's operations take.
-    pub fn of(route: &UtoipaMethodRouter<Shared>, app: &Shared) -> Self {
+    pub fn of(needs: Needs, route: &UtoipaMethodRouter<Shared>, app: &Shared) -> Self {
+        let limits = &app.config.limits;
+        let most = move |found: &Operation| match needs {
+            Needs::Nothing => STRANGERS,
+            _ => most(found, limits),
+        };
         let items = route.1.paths.values();
-        let most =
-            items.flat_map(|item| operations(item).map(|(method, found)| (method, most(found, &app.config.limits))));
+        let most = items.flat_map(|item| operations(item).map(move |(method, found)| (method, most(found))));
         Self { most: Arc::new(most.collect()), idle: Duration::from_secs(app.config.server.idle_seconds.into()) }
     }
 }
@@ -56,13 +65,19 @@ fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
 /// The most that one of an operation's media types may hold, in bytes.
 fn most(operation: &Operation, limits: &Limits) -> u64 {
     let Some(RefOr::T(body)) = &operation.request_body else { return NO_BODY };
-    let of = |media: &String| match media.as_str() {
-        "application/json" => limits.max_definition_bytes.saturating_add(SLACK),
+    let of = |(media, content): (&String, &RefOr<Content>)| match media.as_str() {
+        "application/json" if is_large(content) => limits.max_definition_bytes.saturating_add(SLACK),
+        "application/json" => NO_BODY,
         "application/octet-stream" => limits.max_attachment_bytes,
         "multipart/form-data" => limits.max_package_bytes.saturating_add(SLACK),
         _ => limits.max_package_bytes,
     };
-    body.content.keys().map(of).max().unwrap_or(NO_BODY)
+    body.content.iter().map(of).max().unwrap_or(NO_BODY)
+}
+
+fn is_large(content: &RefOr<Content>) -> bool {
+    let schema = serde_json::to_string(content).unwrap_or_default();
+    LARGE.iter().any(|name| schema.contains(&format!("/{name}\"")))
 }
 
 /// Refuses a body that is announced as too large, cuts one off that turns out to be, or that stops coming.

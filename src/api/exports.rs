@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::db::records::NewRecord;
 use crate::db::{self, Acquire, jobs};
+use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::planning::carried::keep_passphrase;
 use crate::store::StoreError;
@@ -81,6 +82,9 @@ pub async fn create(
     let name = selections::package_name(request.name.as_deref())?;
     if let Some(weakness) = request.passphrase.as_ref().and_then(weakness) {
         return Err(ApiError::field("passphrase", weakness));
+    }
+    if request.passphrase.is_some() {
+        caller.require(Permission::SecretCarry)?;
     }
     let mut connection = app.pool.acquire().await?;
     let roots = selections::allowed_roots(&app, &mut connection, &caller, &request).await?;

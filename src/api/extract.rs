@@ -7,14 +7,16 @@ use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::domain::json::{self, Refused, Unread};
 use crate::wire::List;
 
 use super::Shared;
@@ -52,15 +54,19 @@ impl<T: DeserializeOwned> FromRequest<Shared> for MaybeJson<T> {
 }
 
 /// Reads a body of up to so many bytes.
-pub async fn read(body: Body, limit: u64) -> Result<Vec<u8>, ApiError> {
+pub async fn read(body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let read = to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX)).await;
-    read.map(|bytes| bytes.to_vec()).map_err(|error| broken(&error))
+    read.map_err(|error| broken(&error))
 }
 
 /// Parses JSON: 422 `invalid_body` where it is none, 422 `invalid_field` where a field is wrong.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::body(format!("The body is not valid JSON: {error}.")))?;
+    let value: Value = json::outside(bytes).map_err(|error| match error {
+        Unread::Refused(Refused::Many) => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("The body is too large: {error}."))
+        }
+        _ => ApiError::body(format!("The body is not valid JSON: {error}.")),
+    })?;
     if holds_nul(&value) {
         return Err(ApiError::field("body", "must not contain the character U+0000"));
     }
@@ -159,7 +165,7 @@ pub fn from_cursor<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>,
     let wrong = || ApiError::field("cursor", "is not one that a list gave");
     let Some(text) = text else { return Ok(None) };
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
-    let place: Value = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    let place: Value = json::outside(&bytes).map_err(|_| wrong())?;
     if holds_nul(&place) {
         return Err(wrong());
     }

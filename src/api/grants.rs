@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::{self, Acquire, grants};
+use crate::domain::permission::Permission;
 use crate::domain::resource::parse_directory;
 use crate::wire::List;
 use crate::wire::user::{Access, Grant, NewGrant};
@@ -59,6 +60,10 @@ pub async fn create(
     JsonBody(new): JsonBody<NewGrant>,
 ) -> Result<(StatusCode, Json<Grant>), ApiError> {
     let directory = parse_directory(&new.directory)?;
+    caller.require(match new.access {
+        Access::Read => Permission::ResourceRead,
+        Access::Write => Permission::ResourceWrite,
+    })?;
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let access = new.access.as_str();

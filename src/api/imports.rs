@@ -58,7 +58,8 @@ pub async fn create(
     if let Some(answer) = once.answered(&received.sha256)? {
         return Ok(answer);
     }
-    let (manifest, signature, by_passphrase) = checked(&app, &received, received.passphrase.clone()).await?;
+    let (manifest, signature, by_passphrase) =
+        checked(&app, caller.domain_id(), &received, received.passphrase.clone()).await?;
     received.passphrase = received.passphrase.filter(|_| by_passphrase);
     let id = Uuid::now_v7();
     let key = package_key(id);
@@ -128,6 +129,7 @@ async fn done_after_all(
 /// tells whether that took the passphrase.
 async fn checked(
     app: &Shared,
+    domain_id: i32,
     received: &Received,
     passphrase: Option<SecretString>,
 ) -> Result<(Manifest, Signature, bool), ApiError> {
@@ -138,7 +140,7 @@ async fn checked(
     });
     let mut package = opened.await??;
     let mut connection = app.pool.acquire().await?;
-    let signature = trust::check(app, &mut connection, &package.manifest.environment).await?;
+    let signature = trust::check(app, &mut connection, domain_id, &package.manifest.environment).await?;
     drop(connection);
     let app = app.clone();
     let opened = tokio::task::spawn_blocking(move || {
@@ -242,7 +244,8 @@ pub async fn replace_package(
     find(&mut connection, &caller, id).await?;
     let kept = carried::passphrase(&app, &mut connection, id).await?;
     drop(connection);
-    let (manifest, signature, by_passphrase) = checked(&app, &received, received.passphrase.clone().or(kept)).await?;
+    let (manifest, signature, by_passphrase) =
+        checked(&app, caller.domain_id(), &received, received.passphrase.clone().or(kept)).await?;
     received.passphrase = received.passphrase.filter(|_| by_passphrase);
     // Under a key of its own: until this is committed, the record is about the package that it had.
     let key = package_key(Uuid::now_v7());

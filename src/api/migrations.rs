@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::db::records::{NewRecord, Queued};
 use crate::db::{self, Acquire, jobs};
+use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::planning;
 use crate::wire::record::{PlanRequest, Record};
@@ -40,6 +41,9 @@ pub async fn create(
     };
     let mut plan = request.plan();
     planning::options(&plan).map_err(|(field, message)| ApiError::field(&field, message))?;
+    if request.carry_secrets {
+        caller.require(Permission::SecretCarry)?;
+    }
     let mut connection = app.pool.acquire().await?;
     let target = db::targets::by_id(&mut connection, caller.domain_id(), request.target_id).await?;
     let target = target.ok_or_else(|| ApiError::field("target_id", "names no target of this domain"))?;

@@ -22,6 +22,7 @@ mod migrations;
 mod openapi;
 mod packages;
 mod pieces;
+mod pinned_sources;
 mod plans;
 mod record_actions;
 mod record_items;
@@ -129,6 +130,8 @@ fn table() -> Vec<Route> {
         may(P::DomainManage, routes!(audit::list)),
         may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
         may(P::EnvironmentManage, routes!(trusted_sources::delete)),
+        may(P::DomainManage, routes!(pinned_sources::list)),
+        may(P::DomainManage, routes!(pinned_sources::delete)),
     ]
 }
 
@@ -148,7 +151,7 @@ pub fn document() -> String {
 pub fn router(app: Shared) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
-        let bounds = from_fn_with_state(Bounds::of(&route, &app), bounded);
+        let bounds = from_fn_with_state(Bounds::of(needs, &route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);

@@ -61,6 +61,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "roles", description = "What users may do: built-in roles and those of a domain"),
         (name = "grants", description = "Directories that are open to users beside their own resources"),
         (name = "trusted-sources", description = "Environments whose packages are verified by their key"),
+        (name = "pinned-sources", description = "Environments whose key an executed import has made known"),
         (name = "domains", description = "The tenants of the environment"),
         (name = "audit", description = "Who did what to what, when and from where"),
         (name = "server", description = "Health, metrics, this document"),

@@ -178,7 +178,7 @@ pub async fn execute(
     db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
     let manifest = planning::manifest(&mut transaction, id).await?;
-    trust::check(&app, &mut transaction, &manifest.environment).await?;
+    trust::check(&app, &mut transaction, caller.domain_id(), &manifest.environment).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
     // Execution plans by itself; here only what may be refused for what a plan says.
     let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());

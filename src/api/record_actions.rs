@@ -182,6 +182,9 @@ pub async fn retry(
     let mut transaction = connection.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
     caller.require(needed(record.kind))?;
+    if record.options["with_secrets"] == true || record.options["carry_secrets"] == true {
+        caller.require(Permission::SecretCarry)?;
+    }
     record.status.retryable()?;
     let job = match record.kind {
         RecordKind::Export => JobKind::Export,

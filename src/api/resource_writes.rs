@@ -216,14 +216,28 @@ impl<'a> Write<'a> {
         let current = resources::lock(connection, &ids).await.map_err(plain)?;
         let current: HashMap<String, Current> = current.into_iter().map(|row| (row.id.clone(), row)).collect();
         let paths: Vec<String> = checked.iter().flat_map(|line| &line.content.parts.attachments).cloned().collect();
-        let mut hashes = HashMap::new();
+        let (mut hashes, mut hidden) = (HashMap::new(), HashSet::new());
         if !paths.is_empty() {
             let found = db::attachments::by_paths(connection, self.caller.domain_id(), &paths).await.map_err(plain)?;
+            if !self.caller.sees_all() {
+                let (domain_id, sight) = (self.caller.domain_id(), &self.caller.sight);
+                let known: Vec<String> = found.keys().cloned().collect();
+                hidden =
+                    db::attachments::named_out_of_sight(connection, domain_id, &known, sight).await.map_err(plain)?;
+            }
             hashes.extend(found.into_iter().map(|(path, found)| (path, found.sha256)));
         }
         for line in checked {
             let number = line.number;
             let old = current.get(line.id.as_str());
+            self.check_old(&line.id, &line.kind.key, &line.directory, old).map_err(|error| (number, error))?;
+            if line.content.parts.attachments.iter().any(|path| hidden.contains(path)) {
+                // What one has never read does not become readable by being named.
+                let reason = "names an attachment that you may not read";
+                let detail = format!("The definition of {} {reason}.", line.id);
+                let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "resource_invalid", detail);
+                return Err((number, error.with("resource_invalid", "definition", reason)));
+            }
             self.stage(line, old, &hashes).map_err(|error| (number, error))?;
         }
         self.bodies.send(connection).await.map_err(plain)?;
@@ -256,7 +270,6 @@ impl<'a> Write<'a> {
     /// A line beside what stands under its ID.
     fn stage(&mut self, line: Checked, old: Option<&Current>, paths: &HashMap<String, Hash>) -> Result<(), ApiError> {
         let Checked { number, id, kind, name, directory, content } = line;
-        self.check_old(&id, &kind.key, &directory, old)?;
         let Content { body, hash, parts, taken, markers, .. } = content;
         let own = resources::overlay(old.and_then(|old| old.overlay.as_deref()))?;
         let mut sealing = Ok(());
@@ -368,7 +381,11 @@ impl<'a> Write<'a> {
         let circle = on_cycles(&edges);
         let first = staged.iter().filter(|(id, _)| circle.contains(id.as_str())).min_by_key(|(_, line)| *line);
         let Some((id, line)) = first else { return Ok(()) };
-        let mut ids: Vec<&str> = circle.iter().map(ResourceId::as_str).collect();
+        // Others on it that he may not read are not told of.
+        let ids: Vec<String> = circle.iter().map(ResourceId::to_string).collect();
+        let mut nodes = db::lineage::nodes(connection, self.caller.domain_id(), &ids).await.map_err(plain)?;
+        nodes.retain(|node| self.caller.may_read(&node.owner, &node.directory));
+        let mut ids: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
         ids.sort_unstable();
         ids.truncate(10);
         let detail = format!(

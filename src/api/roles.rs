@@ -72,7 +72,7 @@ pub async fn create(
         let reason = format!("may hold environment.manage in the domain {DEFAULT_DOMAIN} alone");
         return Err(ApiError::field("permissions", reason));
     }
-    may_give(&caller, &permissions)?;
+    within(&caller, &permissions)?;
     if BUILT_IN.contains(&name.as_str()) {
         return Err(ApiError::conflict("A role of this name is built in."));
     }
@@ -103,6 +103,9 @@ pub async fn delete(
     }
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
+    if let Some(kept) = roles::keep(&mut transaction, caller.domain_id(), &name).await? {
+        within(&caller, &held(&name, &caller.user.domain, Some(&kept)))?;
+    }
     match roles::delete(&mut transaction, caller.domain_id(), &name).await? {
         None => Err(ApiError::not_found("role")),
         Some(0) => {
@@ -131,12 +134,15 @@ pub(super) async fn of(
     }
 }
 
-/// Nobody gives what he does not have.
-pub(super) fn may_give(caller: &Caller, permissions: &[Permission]) -> Result<(), ApiError> {
-    match permissions.iter().find(|permission| !caller.may(**permission)) {
+/// Nobody gives, changes or takes away what goes beyond his own rights; whoever manages a domain says who approves.
+pub(super) fn within(caller: &Caller, permissions: &[Permission]) -> Result<(), ApiError> {
+    let his = |permission: Permission| {
+        caller.may(permission) || (permission == Permission::MigrationApprove && caller.may(Permission::DomainManage))
+    };
+    match permissions.iter().find(|permission| !his(**permission)) {
         None => Ok(()),
         Some(lacking) => {
-            let detail = format!("You cannot give the permission {}, as you do not have it.", lacking.as_str());
+            let detail = format!("This goes beyond your own rights: it takes the permission {}.", lacking.as_str());
             Err(ApiError::forbidden(detail))
         }
     }

@@ -21,7 +21,7 @@ use super::domains::Page;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
 use super::idempotency::Once;
-use super::roles::{self, may_give};
+use super::roles::{self, within};
 
 /// The role that must not die out in the domain that manages the environment.
 const ADMIN: &str = "admin";
@@ -65,7 +65,11 @@ pub async fn create(
     };
     let mut transaction = connection.begin().await?;
     let domain_name = new.domain.as_deref().unwrap_or(&caller.user.domain);
-    may_give(&caller, &roles::of(&mut transaction, (domain, domain_name), &new.role).await?)?;
+    within(&caller, &roles::of(&mut transaction, (domain, domain_name), &new.role).await?)?;
+    if users::still_owns(&mut transaction, domain, &username).await? {
+        let detail = "Something in this domain still belongs to an earlier user of this name. Choose another name.";
+        return Err(ApiError::conflict(detail));
+    }
     let id = users::insert(&mut transaction, domain, &username, &new.role, hash.as_deref()).await?;
     let made = users::by_id(&mut transaction, domain, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
     let details = json!({"username": username, "role": new.role, "password_set": hash.is_some()});
@@ -94,9 +98,13 @@ pub async fn change(
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let user = find(&mut transaction, &caller, id).await?;
-    may_give(&caller, &permissions(&user))?;
+    within(&caller, &permissions(&user))?;
     if let Some(role) = &change.role {
-        may_give(&caller, &roles::of(&mut transaction, (user.domain_id, &user.domain), role).await?)?;
+        let given = roles::of(&mut transaction, (user.domain_id, &user.domain), role).await?;
+        within(&caller, &given)?;
+        if id == caller.user.id && given.contains(&Permission::MigrationApprove) {
+            caller.require(Permission::MigrationApprove)?;
+        }
         if role != ADMIN {
             spare_last_administrator(&mut transaction, &user).await?;
         }
@@ -122,6 +130,7 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let user = find(&mut transaction, &caller, id).await?;
+    within(&caller, &permissions(&user))?;
     spare_last_administrator(&mut transaction, &user).await?;
     users::delete(&mut transaction, user.domain_id, id).await?;
     let details = json!({"username": user.username, "role": user.role});
@@ -181,11 +190,17 @@ pub async fn create_token(
         Some(asked) if asked.iter().all(|word| held(word)) => Some(asked),
         Some(_) => return Err(ApiError::forbidden("A token cannot make one that may do more than it may itself.")),
     };
+    let expires_at = match (new.expires_at, caller.until) {
+        (None, until) => until,
+        (Some(end), Some(until)) if end > until => {
+            return Err(ApiError::forbidden("A token cannot make one that lasts longer than it does itself."));
+        }
+        (end, _) => end,
+    };
     let token = secrets::new_token()?;
     let hash = secrets::token_hash(&token);
     let mut transaction = connection.begin().await?;
-    let made =
-        users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), new.expires_at).await?;
+    let made = users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), expires_at).await?;
     let details = json!({
         "user": user.username, "name": made.name, "permissions": made.permissions, "expires_at": made.expires_at,
     });
@@ -205,6 +220,11 @@ pub async fn delete_token(
     let mut connection = app.pool.acquire().await?;
     let user = owner(&mut connection, &caller, id).await?;
     let mut transaction = connection.begin().await?;
+    let words = users::token_permissions(&mut transaction, user.id, token_id).await?;
+    let words = words.ok_or_else(|| ApiError::not_found("token"))?;
+    let mut able = permissions(&user);
+    able.retain(|permission| words.as_ref().is_none_or(|words| words.iter().any(|word| word == permission.as_str())));
+    within(&caller, &able)?;
     if !users::delete_token(&mut transaction, user.id, token_id).await? {
         return Err(ApiError::not_found("token"));
     }

@@ -1,6 +1,6 @@
 //! Attachments: a path of a domain and the hash of its bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
@@ -169,4 +169,25 @@ pub async fn is_named_by(
         &sight.readable()
     );
     Ok(found.fetch_one(connection).await?)
+}
+
+/// Those of some paths that resources name, but none that a user who does not see all may read.
+pub async fn named_out_of_sight(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    paths: &[String],
+    sight: &Sight,
+) -> Result<HashSet<String>, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"select a.path from resource_attachments a join resources r on r.id = a.resource_id
+         where a.domain_id = $1 and a.path = any($2)
+         group by a.path
+         having not bool_or(r.owner = $3
+            or exists (select from unnest($4::text[]) as granted (prefix) where starts_with(r.directory || '/', prefix)))"#,
+        domain_id,
+        paths,
+        sight.username,
+        &sight.readable()
+    );
+    Ok(found.fetch_all(connection).await?.into_iter().collect())
 }

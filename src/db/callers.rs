@@ -1,5 +1,6 @@
 //! Who is asking: the user of a token or a session, with what his role holds and what was granted to him.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::domain::permission::held;
@@ -23,11 +24,13 @@ pub struct Signed {
     pub narrowed: Option<Vec<String>>,
     /// What of his domain he may see.
     pub sight: Sight,
+    /// When the token ends, if it does.
+    pub until: Option<DateTime<Utc>>,
 }
 
 /// A row of what the queries here have in common; a macro, because a query is checked as one text.
 macro_rules! signed {
-    ($row:ident, $token:expr, $narrowed:expr) => {{
+    ($row:ident, $token:expr, $narrowed:expr, $until:expr) => {{
         let user = User {
             id: $row.id,
             domain_id: $row.domain_id,
@@ -39,7 +42,7 @@ macro_rules! signed {
         };
         let granted = $row.directories.into_iter().zip($row.writes);
         let granted = granted.map(|(directory, write)| Granted { directory, write }).collect();
-        Signed { sight: sight(&user, granted), user, token: $token, narrowed: $narrowed }
+        Signed { sight: sight(&user, granted), user, token: $token, narrowed: $narrowed, until: $until }
     }};
 }
 
@@ -56,7 +59,7 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
             where hash = $1 and (last_used_at is null or last_used_at < clock_timestamp() - interval '1 minute')
          )
          select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?",
-            u.created_at, t.name as token, t.permissions,
+            u.created_at, t.name as token, t.permissions, t.expires_at,
             array(select directory from grants where user_id = u.id order by directory) as "directories!",
             array(select access = 'write' from grants where user_id = u.id order by directory) as "writes!"
          from tokens t join users u on u.id = t.user_id join domains d on d.id = u.domain_id
@@ -66,7 +69,7 @@ pub async fn by_token(connection: &mut PgConnection, hash: &[u8]) -> Result<Opti
     )
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|row| signed!(row, row.token, row.permissions)))
+    Ok(found.map(|row| signed!(row, row.token, row.permissions, row.expires_at)))
 }
 
 /// The user of a session that has not ended.
@@ -89,7 +92,7 @@ pub async fn by_session(connection: &mut PgConnection, hash: &[u8]) -> Result<Op
     )
     .fetch_optional(connection)
     .await?;
-    Ok(found.map(|row| signed!(row, SESSION.to_owned(), None)))
+    Ok(found.map(|row| signed!(row, SESSION.to_owned(), None, None)))
 }
 
 /// What a user of a domain may see by now; of one who is gone: what was his own.
@@ -108,5 +111,5 @@ pub async fn sight_of(connection: &mut PgConnection, domain_id: i32, username: &
     .fetch_optional(connection)
     .await?;
     let gone = || Sight { username: username.to_owned(), ..Sight::default() };
-    Ok(found.map_or_else(gone, |row| signed!(row, String::new(), None).sight))
+    Ok(found.map_or_else(gone, |row| signed!(row, String::new(), None, None).sight))
 }

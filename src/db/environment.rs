@@ -133,31 +133,3 @@ pub async fn used(connection: &mut PgConnection) -> Result<BTreeMap<String, u64>
         sqlx::query!(r#"select type, count(*) as "used!" from resources group by type"#).fetch_all(connection).await?;
     Ok(found.into_iter().map(|row| (row.r#type.clone(), row.used as u64)).collect())
 }
-
-/// Pins a source environment's key at its first import; returns the key that is pinned, and whether it is new.
-pub async fn pin_source(
-    connection: &mut PgConnection,
-    id: &str,
-    name: &str,
-    kind: &str,
-    public_key: &str,
-) -> Result<(String, bool), DbError> {
-    let pinned = sqlx::query!(
-        r#"insert into source_environments (id, name, kind, public_key) values ($1, $2, $3, $4)
-         on conflict (id) do update set name = excluded.name, kind = excluded.kind
-         returning public_key, xmax = 0 as "new!""#,
-        id,
-        name,
-        kind,
-        public_key
-    );
-    let pinned = pinned.fetch_one(connection).await?;
-    Ok((pinned.public_key, pinned.new))
-}
-
-/// The key pinned for a source environment, if it was met before.
-pub async fn pinned_key(connection: &mut PgConnection, id: &str) -> Result<Option<String>, DbError> {
-    Ok(sqlx::query_scalar!("select public_key from source_environments where id = $1", id)
-        .fetch_optional(connection)
-        .await?)
-}

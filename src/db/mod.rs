@@ -25,6 +25,7 @@ pub mod lineage;
 pub mod locks;
 pub mod merge;
 pub mod passphrases;
+pub mod pinned_sources;
 pub mod record_items;
 pub mod record_notes;
 pub mod records;

@@ -257,6 +257,27 @@ pub async fn tokens(
     Ok(found.fetch_all(connection).await?)
 }
 
+/// What a token of a user is narrowed to, if it is; `None`: he has no such token.
+pub async fn token_permissions(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    id: Uuid,
+) -> Result<Option<Option<Vec<String>>>, DbError> {
+    let found = sqlx::query_scalar!("select permissions from tokens where user_id = $1 and id = $2", user_id, id);
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// Whether a resource or a record of a domain is of somebody of this name.
+pub async fn still_owns(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<bool, DbError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from resources where domain_id = $1 and owner = $2)
+            or exists (select from records where domain_id = $1 and requested_by = $2) as "owns!""#,
+        domain_id,
+        username
+    );
+    Ok(found.fetch_one(connection).await?)
+}
+
 /// Revokes a token; false: the user has no such token.
 pub async fn delete_token(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, DbError> {
     let done = sqlx::query!("delete from tokens where user_id = $1 and id = $2", user_id, id);

@@ -241,7 +241,8 @@ fn visit(rule: &Rule, definition: &mut Value, slot: &mut dyn FnMut(&At, &str) ->
             }
         }),
         Place::Json(outer, inner) => outer.for_each_mut(definition, &mut |at, value| {
-            let Some(mut document) = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
+            let Some(mut document) = value.as_str().and_then(|text| json::outside::<Value>(text.as_bytes()).ok())
+            else {
                 return;
             };
             let mut changed = false;

@@ -1,11 +1,36 @@
-//! JSON as the database keeps it: the same numbers, the same canonical text.
+//! JSON from outside, and as the database keeps it: the same numbers, the same canonical text.
 
+mod guard;
+
+use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
+
+pub use guard::{Refused, check};
 
 use super::resource::Hash;
 
 /// Longest plain form of a number, in digits; `1e400` has 401.
 pub const MAX_NUMBER_DIGITS: usize = 1000;
+
+/// Why JSON from outside is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It was not even read.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It has another shape.
+    #[error(transparent)]
+    Shape(#[from] serde_json::Error),
+}
+
+/// Reads JSON that somebody else wrote: a request, a package, another environment's answer. The one way in.
+///
+/// # Errors
+/// It is no JSON, not safe to read, or of another shape.
+pub fn outside<T: DeserializeOwned>(text: &[u8]) -> Result<T, Unread> {
+    check(text)?;
+    Ok(serde_json::from_slice(text)?)
+}
 
 /// Why a JSON value cannot be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -23,6 +23,9 @@ pub enum Permission {
     /// Approve migrations.
     #[serde(rename = "migration.approve")]
     MigrationApprove,
+    /// Have secrets travel, sealed: reading a resource is not reading its secrets.
+    #[serde(rename = "secret.carry")]
+    SecretCarry,
     /// Manage the domain: users, tokens of others, targets.
     #[serde(rename = "domain.manage")]
     DomainManage,
@@ -33,18 +36,19 @@ pub enum Permission {
 
 use Permission::{
     DomainManage, EnvironmentManage, MigrationApprove, MigrationExport, MigrationImport, MigrationOnline, ResourceRead,
-    ResourceWrite,
+    ResourceWrite, SecretCarry,
 };
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         ResourceRead,
         ResourceWrite,
         MigrationExport,
         MigrationImport,
         MigrationOnline,
         MigrationApprove,
+        SecretCarry,
         DomainManage,
         EnvironmentManage,
     ];
@@ -63,6 +67,7 @@ impl Permission {
             MigrationImport => "migration.import",
             MigrationOnline => "migration.online",
             MigrationApprove => "migration.approve",
+            SecretCarry => "secret.carry",
             DomainManage => "domain.manage",
             EnvironmentManage => "environment.manage",
         }
@@ -89,15 +94,22 @@ pub fn held(role: &str, domain: &str, kept: Option<&[String]>) -> Vec<Permission
 pub fn of_role(role: &str, domain: &str) -> Option<Vec<Permission>> {
     Some(match role {
         "admin" => {
-            let mut all =
-                vec![ResourceRead, ResourceWrite, MigrationExport, MigrationImport, MigrationOnline, DomainManage];
+            let mut all = vec![
+                ResourceRead,
+                ResourceWrite,
+                MigrationExport,
+                MigrationImport,
+                MigrationOnline,
+                SecretCarry,
+                DomainManage,
+            ];
             if domain == DEFAULT_DOMAIN {
                 all.push(EnvironmentManage);
             }
             all
         }
         "developer" => vec![ResourceRead, ResourceWrite, MigrationExport, MigrationOnline],
-        "operator" => vec![ResourceRead, MigrationExport, MigrationImport, MigrationOnline],
+        "operator" => vec![ResourceRead, MigrationExport, MigrationImport, MigrationOnline, SecretCarry],
         "viewer" => vec![ResourceRead],
         _ => return None,
     })

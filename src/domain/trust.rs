@@ -22,7 +22,7 @@ pub struct Signature {
 pub struct Known<'a> {
     /// This environment's own ID and key.
     pub own: (&'a str, &'a str),
-    /// The key that the signer's environment signed with so far.
+    /// The key of the last import from the signer's environment that was executed in the domain.
     pub pinned: Option<&'a str>,
     /// The trusted source that has the key.
     pub trusted_as: Option<String>,
@@ -46,7 +46,7 @@ impl Untrusted {
     pub fn hint(self) -> &'static str {
         match self {
             Self::OtherKey => {
-                "Make sure where the package comes from. If that environment has a new key, ask the administrator of this one to remove the old one."
+                "Make sure where the package comes from. If that environment has a new key, an administrator of the domain removes the pinned one, or an administrator of this environment adds the new one to the trusted sources."
             }
             Self::NoSource => {
                 "Ask the administrator of this environment to add the public key of the one that it comes from to the trusted sources."
@@ -58,7 +58,12 @@ impl Untrusted {
 /// Decides on the signer of a package, whose signature fits its key already.
 pub fn decide(origin: &Origin, known: Known<'_>) -> Result<Signature, Untrusted> {
     let (own_id, own_key) = known.own;
-    let expected = if origin.id == own_id { Some(own_key) } else { known.pinned };
+    let expected = match () {
+        () if origin.id == own_id => Some(own_key),
+        // Somebody named this key; the other was only met first.
+        () if known.trusted_as.is_some() => None,
+        () => known.pinned,
+    };
     if expected.is_some_and(|key| key != origin.public_key) {
         return Err(Untrusted::OtherKey);
     }

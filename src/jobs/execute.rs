@@ -34,7 +34,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let mut connection = context.connection().await?;
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
-    trust::check(&context.app, &mut connection, &manifest.environment).await?;
+    trust::check(&context.app, &mut connection, record.domain_id, &manifest.environment).await?;
     let blocks: HashSet<i64> =
         entries.iter().filter_map(|entry| entry.definition_id).map(definitions::block_of).collect();
     let blocks: Vec<i64> = blocks.into_iter().collect();
@@ -232,6 +232,7 @@ impl Attempt<'_> {
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
             let unused: Vec<i64> = bodies.filter(|id| !outcome.bodies.contains(id)).collect();
+            trust::pin(&self.context.app, connection, self.record, &self.manifest.environment).await?;
             let source = &self.manifest.environment.id;
             db::index_pages::keep_last(connection, self.record.domain_id, source, self.record.id).await?;
             definitions::use_runs(connection, self.record.id, &unused).await?;

@@ -96,8 +96,8 @@ impl Index {
         let mut reading = Reading { lines: Vec::new(), sent: Vec::new(), seen: HashSet::new(), most };
         package.index::<PackageError>(&mut |batch| {
             for text in batch.iter() {
-                let mut line: Line = serde_json::from_slice(text)
-                    .map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+                let mut line: Line =
+                    json::outside(text).map_err(|error| PackageError::unread("index.ndjson", &error))?;
                 for (_, hash) in &mut line.attachments {
                     *hash = hash.filter(|hash| thin || present.contains(hash));
                 }
@@ -195,8 +195,8 @@ fn values(package: &mut Package, listed: &HashSet<ResourceId>) -> Result<HashMap
     let mut values = HashMap::new();
     package.values::<PackageError>(&mut |batch| {
         for text in batch.iter() {
-            let mut line: ValuesLine = serde_json::from_slice(text)
-                .map_err(|error| wrong(&format!("has a line that cannot be read: {error}")))?;
+            let mut line: ValuesLine =
+                json::outside(text).map_err(|error| PackageError::unread("values.ndjson", &error))?;
             for (_, own) in &mut line.values.0 {
                 match own {
                     overlay::Own::Value(value) => json::normalise(value).map_err(|error| wrong(&error.to_string()))?,

@@ -24,13 +24,12 @@ use crate::domain::pages::{PAGED, Page};
 use crate::domain::record::{JobKind, Phase, Progress};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
 use crate::domain::transfer::Run;
-use crate::domain::trust::{Signature, Untrusted};
 use crate::domain::type_file::Types;
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
 use crate::store::attachment_key;
-use crate::trust::{self, TrustError};
+use crate::trust;
 use crate::wire::record::PlanRequest;
 
 use super::index::{self, Index, Line};
@@ -81,7 +80,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         definitions::note_run(&mut transaction, block, record.id).await?;
         bodies.send(&mut transaction).await?;
     }
-    let signature = pin(app, &mut transaction, record, &manifest).await?;
+    let signature = trust::check(app, &mut transaction, record.domain_id, &manifest.environment).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
     let planning = Planning::make(app, &mut transaction, record, &manifest, &options, &entries, None).await?;
     let (plan, items) = planning.preview(&entries)?;
@@ -147,36 +146,6 @@ async fn carry(
         carried.put(app, kind, &entry.id, &mut entry.own).map_err(|error| JobError::Retry(error.to_string()))?;
     }
     Ok(package)
-}
-
-/// Checks the signer; its first package pins its key.
-async fn pin(
-    app: &App,
-    connection: &mut PgConnection,
-    record: &Record,
-    manifest: &Manifest,
-) -> Result<Signature, JobError> {
-    let origin = &manifest.environment;
-    let signature = trust::check(app, connection, origin).await?;
-    let (pinned, new) =
-        db::environment::pin_source(connection, &origin.id, &origin.name, &origin.kind, &origin.public_key).await?;
-    // Another package of the same environment was parsed at the same time.
-    if pinned != origin.public_key {
-        return Err(TrustError::from(Untrusted::OtherKey).into());
-    }
-    if new {
-        let entry = db::audit::Entry {
-            domain_id: None,
-            username: Some(&record.requested_by),
-            token: Some("worker"),
-            action: "key.pin",
-            object: ("source_environment", &origin.id),
-            details: serde_json::json!({"name": origin.name, "public_key": pinned, "domain": record.domain, "record": record.id}),
-            address: None,
-        };
-        db::audit::insert(connection, &entry).await?;
-    }
-    Ok(signature)
 }
 
 /// What was read of a package.
@@ -373,7 +342,7 @@ fn decode(
             continue;
         }
         let found: ShardLine<Value> =
-            serde_json::from_slice(line).map_err(|error| tampered(format!("a resource cannot be read: {error}")))?;
+            json::outside(line).map_err(|error| PackageError::unread("a resource", &error))?;
         let place = index.place(lines.first + at, &found.id);
         let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
         let id = found.id.clone();

@@ -15,5 +15,8 @@ pub struct Limits {
     pub max_compression_ratio: u64,
 }
 
+/// Unpacked to packed, for the manifest: all of it is held at once. One that shrinks by more is written as it is.
+pub(super) const MANIFEST_RATIO: u64 = 10;
+
 /// The ratio is looked at once this much was unpacked.
 pub(super) const RATIO_FROM: u64 = 1024 * 1024;

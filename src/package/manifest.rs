@@ -6,20 +6,35 @@ use std::io::{BufReader, Read};
 use serde::Deserialize;
 use zip::ZipArchive;
 
+use crate::domain::json::{self, Refused, Unread};
 use crate::domain::manifest::{FORMAT, Manifest, PRODUCT};
 
-use super::limits::{Limits, RATIO_FROM};
+use super::limits::{Limits, MANIFEST_RATIO, RATIO_FROM};
 use super::signature::{self, Verify};
 use super::{MANIFEST, PackageError, SIGNATURE};
 
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 256 * 1024 * 1024;
+/// What a signature holds besides the manifest in base64.
+const SIGNATURE_SLACK: u64 = 64 * 1024;
 
 /// What is needed to decide whether the rest can be read at all.
 #[derive(Deserialize)]
 struct Head {
     format: u64,
     product: String,
+}
+
+/// Who says that he signed it. Nothing else of a manifest is built before its signature has been checked.
+#[derive(Deserialize)]
+struct Signed {
+    environment: Signer,
+}
+
+#[derive(Deserialize)]
+struct Signer {
+    id: String,
+    public_key: String,
 }
 
 pub(super) fn read_manifest(
@@ -31,8 +46,12 @@ pub(super) fn read_manifest(
     if archive.index_for_name(MANIFEST).is_none() {
         return Err(foreign("it has no manifest.json"));
     }
-    let bytes = small_entry(archive, MANIFEST, limits)?;
-    let head: Head = serde_json::from_slice(&bytes).map_err(|_| foreign("its manifest.json is not one of ours"))?;
+    let ratio = limits.max_compression_ratio.min(MANIFEST_RATIO);
+    let bytes = small_entry(archive, MANIFEST, (MAX_MANIFEST, ratio))?;
+    let head: Head = json::outside(&bytes).map_err(|error| match error {
+        Unread::Refused(Refused::Many) => PackageError::unread(MANIFEST, &error),
+        _ => foreign("its manifest.json is not one of ours"),
+    })?;
     if head.product != PRODUCT {
         return Err(foreign("its manifest.json names another product"));
     }
@@ -42,35 +61,51 @@ pub(super) fn read_manifest(
     if archive.index_for_name(SIGNATURE).is_none() {
         return Err(PackageError::Tampered("its signature is missing".to_owned()));
     }
-    let envelope = small_entry(archive, SIGNATURE, limits)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| PackageError::Tampered(format!("manifest.json: {error}")))?;
-    signature::check(&envelope, &bytes, &manifest.environment.public_key, verify)?;
-    Ok(manifest)
+    let signed: Signed = json::outside(&bytes).map_err(|error| PackageError::unread(MANIFEST, &error))?;
+    let most = bytes.len() as u64 / 3 * 4 + SIGNATURE_SLACK;
+    let envelope = small_entry(archive, SIGNATURE, (most, limits.max_compression_ratio))?;
+    signature::check(&envelope, &bytes, (&signed.environment.id, &signed.environment.public_key), verify)?;
+    drop(envelope);
+    json::outside(&bytes).map_err(|error| PackageError::unread(MANIFEST, &error))
 }
 
 /// Texts that the database will be given are short and hold nothing that it refuses.
 pub(super) fn check_texts(manifest: &Manifest) -> Result<(), PackageError> {
     let origin = &manifest.environment;
-    let texts =
+    let named =
         [&manifest.name, &manifest.domain, &manifest.version, &manifest.exported_by, &origin.name, &origin.kind];
-    let long = texts.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
-    let kept = serde_json::to_value(manifest).map_err(std::io::Error::other)?;
-    if long || crate::domain::json::normalise(&mut { kept }).is_err() {
+    let long = named.iter().any(|text| text.len() > 1024) || origin.id.len() > 64 || origin.public_key.len() > 64;
+    let missing = manifest.missing.iter().flat_map(|one| {
+        let optional = one.resource_id.iter().chain(&one.name);
+        optional.chain([&one.type_key, &one.role, &one.referenced_by])
+    });
+    let shared = manifest.shared_parts.iter().flat_map(|one| [&one.resource_id, &one.used_by, &one.used_by_name]);
+    let rest = [&origin.id, &origin.public_key, &manifest.product, &manifest.exported_at, &manifest.record_id];
+    let mut texts = named
+        .into_iter()
+        .chain(rest)
+        .chain(manifest.types.keys())
+        .chain(manifest.counts.keys())
+        .chain(&manifest.features)
+        .chain(manifest.thin.iter().map(|thin| &thin.base))
+        .chain(missing)
+        .chain(shared);
+    if long || texts.any(|text| text.contains('\0')) {
         return Err(PackageError::Tampered("its manifest holds texts that no environment writes".to_owned()));
     }
     Ok(())
 }
 
-pub(super) fn small_entry(
+/// An entry that is held whole: up to so many bytes, and so many times what is packed.
+fn small_entry(
     archive: &mut ZipArchive<BufReader<File>>,
     name: &str,
-    limits: Limits,
+    (most, ratio): (u64, u64),
 ) -> Result<Vec<u8>, PackageError> {
     let damaged = |error: &dyn std::fmt::Display| PackageError::Tampered(format!("{name} is damaged: {error}"));
     let entry = archive.by_name(name).map_err(|error| damaged(&error))?;
     let (packed, declared) = (entry.compressed_size().max(1), entry.size());
-    let most = MAX_MANIFEST.min(packed.saturating_mul(limits.max_compression_ratio).max(RATIO_FROM));
+    let most = most.min(packed.saturating_mul(ratio).max(RATIO_FROM));
     let mut bytes = Vec::new();
     entry.take(most + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
     if bytes.len() as u64 > most {

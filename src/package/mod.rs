@@ -7,6 +7,8 @@ pub mod reader;
 pub mod signature;
 pub mod writer;
 
+use crate::domain::json::{Refused, Unread};
+
 pub use limits::Limits;
 
 /// Lists every resource.
@@ -59,6 +61,14 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    /// JSON of a package that is not read.
+    pub fn unread(what: &str, error: &Unread) -> Self {
+        match error {
+            Unread::Refused(Refused::Many) => Self::Limit(format!("{what}: {error}")),
+            _ => Self::Tampered(format!("{what} cannot be read: {error}")),
+        }
+    }
+
     /// The code of the contract; `None`: it is our own fault.
     pub fn code(&self) -> Option<&'static str> {
         Some(match self {

@@ -4,9 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::json;
+
 use super::PackageError;
 
 const PAYLOAD_TYPE: &str = "application/vnd.ferry.manifest+json";
+
+/// One is written; others may have been added by whom it passed.
+const MAX_SIGNATURES: usize = 8;
 
 /// Signs or checks with a key that this room does not know.
 pub struct Keys<'a> {
@@ -43,20 +48,33 @@ pub fn sign(manifest: &[u8], keys: &Keys<'_>) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
-/// Checks the envelope against the manifest's bytes and the key that the manifest names.
+/// Checks the envelope against the manifest's bytes and the key of who says that he signed it; the key ID must be his.
 ///
 /// # Errors
 /// [`PackageError::Tampered`].
-pub fn check(envelope: &[u8], manifest: &[u8], public_key: &str, verify: Verify) -> Result<(), PackageError> {
-    let wrong = || PackageError::Tampered("the signature does not fit the manifest".to_owned());
-    let envelope: Envelope = serde_json::from_slice(envelope).map_err(|_| wrong())?;
-    let same = envelope.payload_type == PAYLOAD_TYPE
-        && BASE64.decode(&envelope.payload).is_ok_and(|payload| payload == manifest);
-    let signed = signed_bytes(manifest);
-    if same && envelope.signatures.iter().any(|line| verify(public_key, &signed, &line.sig)) {
+pub fn check(
+    envelope: &[u8],
+    manifest: &[u8],
+    (signer, public_key): (&str, &str),
+    verify: Verify,
+) -> Result<(), PackageError> {
+    let wrong = |reason: &str| PackageError::Tampered(format!("the signature {reason}"));
+    let envelope: Envelope = json::outside(envelope).map_err(|_| wrong("cannot be read"))?;
+    if envelope.signatures.len() > MAX_SIGNATURES {
+        return Err(wrong("has too many lines"));
+    }
+    if envelope.payload_type != PAYLOAD_TYPE || BASE64.decode(&envelope.payload).ok().as_deref() != Some(manifest) {
+        return Err(wrong("does not fit the manifest"));
+    }
+    drop(envelope.payload);
+    let mut own = envelope.signatures.iter().filter(|line| line.keyid == signer);
+    let (Some(line), None) = (own.next(), own.next()) else {
+        return Err(wrong("does not have one line of the environment that the manifest names"));
+    };
+    if verify(public_key, &signed_bytes(manifest), &line.sig) {
         Ok(())
     } else {
-        Err(wrong())
+        Err(wrong("does not fit the manifest"))
     }
 }
 

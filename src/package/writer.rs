@@ -9,6 +9,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use crate::domain::manifest::{EntryInfo, Manifest};
 use crate::domain::resource::Hash;
 
+use super::limits::MANIFEST_RATIO;
 use super::signature::{self, Keys};
 use super::{MANIFEST, PackageError, SECRETS, SIGNATURE, attachment_name};
 
@@ -46,6 +47,11 @@ pub struct Shard {
 impl Shard {
     /// Compresses what is written, which may be asked for twice. CPU-bound.
     pub fn compress(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<Self, PackageError> {
+        Self::up_to(MAX_RATIO, write)
+    }
+
+    /// Stored where it would shrink by more than a ratio.
+    fn up_to(most: u64, write: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<Self, PackageError> {
         let mut archive = Vec::new();
         let (mut sha256, mut size, mut lines) = (Hash::of(&[]), 0, 0);
         for method in [CompressionMethod::Deflated, CompressionMethod::Stored] {
@@ -56,7 +62,7 @@ impl Shard {
             (size, lines) = (hashed.size, hashed.lines);
             sha256 = Hash(hashed.hasher.finalize().into());
             archive = writer.finish().map_err(zip_error)?.into_inner();
-            if size <= archive.len() as u64 * MAX_RATIO {
+            if size <= archive.len() as u64 * most {
                 break;
             }
         }
@@ -149,8 +155,10 @@ impl<W: Write + Seek> Writer<W> {
     pub fn finish(mut self, mut manifest: Manifest, keys: &Keys<'_>) -> Result<W, PackageError> {
         manifest.entries = std::mem::take(&mut self.entries);
         let bytes = serde_json::to_vec(&manifest).map_err(std::io::Error::other)?;
-        self.zip.start_file(MANIFEST, options(CompressionMethod::Deflated)).map_err(zip_error)?;
-        self.zip.write_all(&bytes)?;
+        let packed = Shard::up_to(MANIFEST_RATIO, |to| to.write_all(&bytes))?;
+        let mut archive = ZipArchive::new(Cursor::new(&packed.archive)).map_err(zip_error)?;
+        let entry = archive.by_index_raw(0).map_err(zip_error)?;
+        self.zip.raw_copy_file_rename(entry, MANIFEST).map_err(zip_error)?;
         self.zip.start_file(SIGNATURE, options(CompressionMethod::Deflated)).map_err(zip_error)?;
         self.zip.write_all(&signature::sign(&bytes, keys))?;
         self.zip.finish().map_err(zip_error)

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::db::records::Record;
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::carried::CarriedLine;
+use crate::domain::json;
 use crate::domain::manifest::FORMAT;
 use crate::domain::overlay::{self, Location, Overlay, Own};
 use crate::domain::resource::ResourceId;
@@ -99,7 +100,7 @@ impl Carried {
         let mut carried = HashMap::new();
         for line in opened.payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let line: CarriedLine<SecretString> =
-                serde_json::from_slice(line).map_err(|_| wrong("holds a line that cannot be read"))?;
+                json::outside(line).map_err(|_| wrong("holds a line that cannot be read"))?;
             if !known(&line.id) {
                 return Err(wrong("holds secrets of a resource that is not in the package"));
             }

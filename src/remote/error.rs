@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use crate::domain::json;
 use crate::wire::Problem;
 use crate::wire::record::RecordError;
 
@@ -109,7 +110,7 @@ impl RemoteError {
                 "The token's user needs the permission migration.import at the target.",
             );
         }
-        let problem: Option<Problem> = serde_json::from_slice(body).ok();
+        let problem: Option<Problem> = json::outside(body).ok();
         // 460: a piece came in another state than it was sent.
         let transient = matches!(status.as_u16(), 408 | 425 | 429 | 460 | 502 | 503 | 504);
         let said = match problem {

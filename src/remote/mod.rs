@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use uuid::Uuid;
 
+use crate::domain::json;
 use crate::wire::List;
 use crate::wire::environment::Environment;
 use crate::wire::import::Lacking;
@@ -318,7 +319,7 @@ async fn moving<T>(next: impl Future<Output = Result<T, reqwest::Error>>) -> Res
 }
 
 fn read<T: DeserializeOwned>(answer: &Answer) -> Result<T, RemoteError> {
-    let read = serde_json::from_slice(&answer.bytes);
+    let read = json::outside(&answer.bytes);
     read.map_err(|_| RemoteError::foreign("The target's answer is not one of this product."))
 }
 

@@ -3,6 +3,8 @@
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use crate::domain::json;
+
 /// A server and a token there.
 pub struct Client {
     client: reqwest::Client,
@@ -20,7 +22,7 @@ impl Client {
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let response = request.bearer_auth(&self.token).send().await.context("the server cannot be reached")?;
         let status = response.status();
-        let body: Value = response.json().await.unwrap_or_default();
+        let body: Value = json::outside(&response.bytes().await.unwrap_or_default()).unwrap_or_default();
         if !status.is_success() {
             bail!("{}: {}", status.as_u16(), body["detail"].as_str().unwrap_or("no further word"));
         }

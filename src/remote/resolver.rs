@@ -38,7 +38,8 @@ pub(super) fn is_forbidden(address: IpAddr) -> bool {
                 || METADATA.contains(&v4)
         }
         IpAddr::V6(v6) => {
-            let metadata = v6.segments() == [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254];
+            // The networks in which clouds answer about themselves, whatever the host: AWS, Google.
+            let metadata = matches!(v6.segments(), [0xfd00, 0x0ec2, ..] | [0xfd20, 0x00ce, ..]);
             metadata
                 || v6.is_unicast_link_local()
                 || v6.is_unspecified()
@@ -52,7 +53,8 @@ pub(super) fn is_forbidden(address: IpAddr) -> bool {
 fn inside(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let from = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(from(high, low)),
+        // The well-known prefix, and those for use inside a network.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => Some(from(high, low)),
         [0x2002, high, low, ..] => Some(from(high, low)),
         _ => v6.to_ipv4(),
     }
@@ -101,6 +103,9 @@ mod tests {
             "http://0.1.2.3/",
             "http://[ff02::1]/",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd20:ce::254]/",
+            "http://[64:ff9b:1::a9fe:a9fe]/",
             "http://0.0.0.0/",
             "ftp://example.com/",
             "http://user:secret@example.com/",

@@ -15,6 +15,8 @@ use unicode_normalization::UnicodeNormalization;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::domain::json;
+
 use super::{SecretError, random};
 
 /// The newest form that this version writes and opens.
@@ -144,11 +146,11 @@ impl<'a> Envelope<'a> {
         let end = first.iter().position(|byte| *byte == b'\n').ok_or(EnvelopeError::Malformed("has no first line"))?;
         let (line, sealed) = (&envelope[..end], &envelope[end + 1..]);
         let unread = |_| EnvelopeError::Malformed("has a first line that cannot be read");
-        let form: serde_json::Value = serde_json::from_slice(line).map_err(unread)?;
+        let form: serde_json::Value = json::outside(line).map_err(unread)?;
         if form["format"].as_u64().is_some_and(|format| format > FORMAT) {
             return Err(EnvelopeError::Newer);
         }
-        let header: Header = serde_json::from_slice(line).map_err(unread)?;
+        let header: Header = json::outside(line).map_err(unread)?;
         if header.format != FORMAT {
             return Err(EnvelopeError::Malformed("has no form that is known"));
         }

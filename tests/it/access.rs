@@ -57,6 +57,8 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         call(&get, "trusted-sources", "environment.manage"),
         call(&post, "trusted-sources", "environment.manage"),
         call(&delete, "trusted-sources/ID", "environment.manage"),
+        call(&get, "pinned-sources", "domain.manage"),
+        call(&delete, "pinned-sources/ID", "domain.manage"),
     ]
 }
 
@@ -120,11 +122,12 @@ async fn roles_open_the_calls_of_their_permissions_and_no_other() {
     let test = Environment::start("test").await;
     let (read, write, export, import, online) =
         ("resource.read", "resource.write", "migration.export", "migration.import", "migration.online");
+    let carry = "secret.carry";
     let users = [
-        (test.admin(), vec![read, write, export, import, online, "domain.manage", "environment.manage"]),
-        (test.new_user("branch", "admin").await, vec![read, write, export, import, online, "domain.manage"]),
+        (test.admin(), vec![read, write, export, import, online, carry, "domain.manage", "environment.manage"]),
+        (test.new_user("branch", "admin").await, vec![read, write, export, import, online, carry, "domain.manage"]),
         (test.new_user("default", "developer").await, vec![read, write, export, online]),
-        (test.new_user("default", "operator").await, vec![read, export, import, online]),
+        (test.new_user("default", "operator").await, vec![read, export, import, online, carry]),
         (test.new_user("default", "viewer").await, vec![read]),
     ];
     for (user, permissions) in &users {

@@ -114,6 +114,16 @@ fn crates_stay_in_their_rooms() {
 }
 
 #[test]
+fn json_from_outside_has_one_door() {
+    let other = regex::Regex::new(r"serde_json::from_(slice|reader)|\.json\(\)\.await").unwrap();
+    for (_, path, text) in sources().into_iter().filter(|(_, path, _)| !path.ends_with("domain/json.rs")) {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found: Vec<&str> = code.filter(|line| other.is_match(line)).collect();
+        assert!(found.is_empty(), "{}: {found:?} does not go through domain::json::outside", path.display());
+    }
+}
+
+#[test]
 fn no_resource_type_is_named_in_the_engine() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/resource-types");
     let keys: Vec<String> = std::fs::read_dir(folder)

@@ -6,6 +6,7 @@ use crate::support::package::{
     Forge, Raw, assert_refused, case, entries, honest, named, names, packed, raw_zip, sha256, streamed, verdict,
     with_entry, zip,
 };
+use crate::support::process::Process;
 use crate::support::{Environment, comparable};
 
 #[tokio::test]
@@ -427,21 +428,92 @@ async fn packages_packed_again_stay_readable() {
 }
 
 #[tokio::test]
-async fn an_environment_keeps_the_key_of_its_first_import() {
+async fn a_signature_is_one_line_of_the_environment_that_the_manifest_names() {
+    let forge = Forge::of(&honest().await.package);
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut parts = forge.parts();
+        let envelope = &mut parts.last_mut().unwrap().1;
+        let mut changed: Value = serde_json::from_slice(envelope).unwrap();
+        change(&mut changed["signatures"]);
+        *envelope = serde_json::to_vec(&changed).unwrap();
+        packed(&parts)
+    };
+    let refused = "package_tampered";
+    let cases = vec![
+        case("another key ID", with(&|lines| lines[0]["keyid"] = json!("another")), refused),
+        case("no key ID", with(&|lines| lines[0]["keyid"] = json!("")), refused),
+        case("no line", with(&|lines| *lines = json!([])), refused),
+        case("the same line twice", with(&|lines| *lines = json!([lines[0], lines[0]])), refused),
+        case("very many lines", with(&|lines| *lines = vec![lines[0].clone(); 100].into()), refused),
+        case(
+            "many lines of others",
+            with(&|lines| {
+                let other = json!({"keyid": "other", "sig": lines[0]["sig"]});
+                let mut all = vec![other; 100];
+                all.push(lines[0].clone());
+                *lines = all.into();
+            }),
+            refused,
+        ),
+    ];
+    assert_refused("", cases).await;
     let production = Environment::start("production").await;
-    let user = production.admin();
-    let first = Forge::of(&honest().await.package);
-    let mut impostor = Forge::of(&honest().await.package);
-    impostor.manifest["environment"]["id"] = first.manifest["environment"]["id"].clone();
+    let countersigned = with(&|lines| *lines = json!([{"keyid": "another", "sig": "AAAA"}, lines[0]]));
+    assert!(verdict(&production.admin(), &countersigned).await.starts_with("accepted"));
+    production.end().await;
+}
 
-    // A refused package pins nothing.
-    let mut broken = Forge::of(&honest().await.package);
-    broken.manifest["environment"]["id"] = first.manifest["environment"]["id"].clone();
-    broken.edit("index.ndjson", |lines| lines.swap(0, 1));
-    assert_eq!(verdict(&user, &broken.build()).await, "package_tampered");
-    assert_eq!(verdict(&user, &first.build()).await, "accepted: \"awaiting_confirmation\"");
+#[tokio::test]
+async fn a_manifest_is_small_in_memory_too() {
+    let production = Process::start("production").await;
+    let user = production.admin();
+    let mut forge = Forge::of(&honest().await.package);
+    let before = production.peak_memory();
+    // As much as fits into so many packed bytes: IDs of a letter, references of nothing.
+    forge.manifest["roots"] = vec!["r"; 5_000_000].into();
+    assert_eq!(verdict(&user, &forge.build()).await, "package_limit_exceeded");
+    let missing =
+        json!({"resource_id": null, "type": "", "name": null, "role": "", "kind": "use", "referenced_by": ""});
+    forge.manifest["roots"] = json!([]);
+    forge.manifest["missing"] = vec![missing; 1_000_000].into();
+    assert_eq!(verdict(&user, &forge.build()).await, "package_limit_exceeded");
+    let after = production.peak_memory() - before;
+    assert!(after < 100 * 1024, "{after} KiB more");
+    production.end().await;
+}
+
+#[tokio::test]
+async fn a_package_that_is_only_uploaded_binds_nobody() {
+    let production = Environment::start("production").await;
+    let (user, other) = (production.admin(), production.new_user("other", "admin").await);
+    let real = Forge::of(&honest().await.package);
+    let mut impostor = Forge::of(&honest().await.package);
+    impostor.manifest["environment"]["id"] = real.manifest["environment"]["id"].clone();
+    let waits = "accepted: \"awaiting_confirmation\"";
+    assert_eq!(verdict(&user, &impostor.build()).await, waits);
+    assert_eq!(verdict(&user, &real.build()).await, waits);
+    assert_eq!(user.get("/api/v1/pinned-sources").await.is(200)["items"], json!([]));
+
+    let forged = user.upload(&impostor.build()).await;
+    assert_eq!(user.import(&real.build(), json!({})).await["status"], "succeeded");
+    // From here on the key is known, also to what waits.
     user.post_package(&impostor.build()).await.problem(422, "package_untrusted");
-    assert_eq!(verdict(&user, &first.build()).await, "accepted: \"awaiting_confirmation\"");
+    let execute = format!("/api/v1/imports/{}/execute", forged["id"].as_str().unwrap());
+    user.post(&execute, json!({})).await.problem(422, "package_untrusted");
+    // In this domain alone.
+    assert_eq!(verdict(&other, &impostor.build()).await, waits);
+    assert_eq!(other.get("/api/v1/pinned-sources").await.is(200)["items"], json!([]));
+
+    let pins = user.get("/api/v1/pinned-sources").await.is(200)["items"].clone();
+    assert_eq!(pins.as_array().unwrap().len(), 1, "{pins}");
+    let environment = &real.manifest["environment"];
+    for (field, value) in [("environment_id", "id"), ("name", "name"), ("kind", "kind"), ("public_key", "public_key")] {
+        assert_eq!(pins[0][field], environment[value]);
+    }
+    let address = format!("/api/v1/pinned-sources/{}", pins[0]["id"].as_str().unwrap());
+    other.delete(&address).await.problem(404, "not_found");
+    user.delete(&address).await.is(204);
+    assert_eq!(verdict(&user, &impostor.build()).await, waits);
     production.end().await;
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::grants::{grant, id_of};
 use crate::openapi::{address, operations};
+use crate::support::package::{Forge, honest};
 use crate::support::{Environment, User};
 
 /// Whose a resource is, seen from a caller.
@@ -133,6 +134,8 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
     user.ended(&id(&export)).await;
     let package = user.get(&format!("/api/v1/exports/{}/package", id(&export))).await.bytes;
     let import = user.upload(&package).await;
+    assert_eq!(user.import(&Forge::of(&honest().await.package).build(), json!({})).await["status"], "succeeded");
+    let pin = id(&user.get("/api/v1/pinned-sources").await.is(200)["items"][0]);
     let target = json!({"name": "there", "url": "http://localhost:1", "token": "t"});
     let target = user.post("/api/v1/targets", target).await.is(201);
     let other = user.post("/api/v1/users", json!({"username": "someone", "role": "viewer"})).await.is(201);
@@ -157,6 +160,7 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
         ("token", id(&token)),
         ("grants", id(&granted)),
         ("roles", "theirs".to_owned()),
+        ("pinned-sources", pin),
     ])
 }
 

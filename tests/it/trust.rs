@@ -68,9 +68,11 @@ async fn only_packages_of_trusted_sources_come_in_where_trust_is_needed() {
     let mut impostor = Forge::of(package);
     impostor.manifest["environment"]["id"] = known.manifest["environment"]["id"].clone();
     user.post_package(&impostor.build()).await.problem(422, "package_untrusted");
-    // The pin stands, also against a key that is trusted.
-    trust(&user, "Impostor", &impostor.manifest["environment"]["public_key"]).await;
-    user.post_package(&impostor.build()).await.problem(422, "package_untrusted");
+    // A key that somebody named counts more than one that an import brought.
+    trust(&user, "New", &impostor.manifest["environment"]["public_key"]).await;
+    assert_eq!(user.import(&impostor.build(), json!({})).await["status"], "succeeded");
+    let pins = user.get("/api/v1/pinned-sources").await.is(200)["items"].clone();
+    assert_eq!(pins[0]["public_key"], impostor.manifest["environment"]["public_key"]);
     // A wrong signature is no better for a trusted key.
     let mut wrong = Forge::of(package);
     wrong.manifest["environment"] = known.manifest["environment"].clone();

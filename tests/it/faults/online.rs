@@ -74,7 +74,7 @@ async fn a_source_killed_in_each_phase_finishes_its_migration() {
     let gate = Gate::shut(&source.database, "record_items").await;
     let id = begin(&source.admin(), &target_id).await;
     kill_at(&mut source, gate).await;
-    for (table, phase) in [("source_environments", "parsing"), ("import_bases", "applying")] {
+    for (table, phase) in [("import_entries", "parsing"), ("import_bases", "applying")] {
         let mut gate = Gate::shut(&target.database, table).await;
         source.restart().await;
         gate.reached().await;
@@ -128,7 +128,7 @@ async fn a_source_killed_while_it_uploads_makes_one_import() {
 #[tokio::test]
 async fn a_migration_survives_a_target_killed_in_each_of_its_phases() {
     let (source, mut target, target_id) = pair().await;
-    let gate = Gate::shut(&target.database, "source_environments").await;
+    let gate = Gate::shut(&target.database, "import_entries").await;
     let id = begin(&source.admin(), &target_id).await;
     kill_at(&mut target, gate).await;
     for table in ["import_entries", "record_items", "resources", "import_bases"] {
@@ -151,7 +151,7 @@ async fn a_migration_survives_a_target_killed_in_each_of_its_phases() {
 #[tokio::test]
 async fn a_source_told_to_end_hands_its_migration_to_another() {
     let (mut source, target, target_id) = pair().await;
-    let mut gate = Gate::shut(&target.database, "source_environments").await;
+    let mut gate = Gate::shut(&target.database, "import_entries").await;
     let id = begin(&source.admin(), &target_id).await;
     gate.reached().await;
     let second = source.replica().await;

@@ -263,7 +263,7 @@ pub async fn assert_nothing_left(environment: &Environment, what: &str) {
     let user = environment.admin();
     assert_eq!(user.catalogue().await, Vec::<Value>::new(), "{what}");
     let mut connection = environment.sql().await;
-    for table in ["import_entries", "record_items", "source_environments", "attachments", "import_bases"] {
+    for table in ["import_entries", "record_items", "pinned_sources", "attachments", "import_bases"] {
         let query = format!("select count(*) from {table}");
         let left: i64 = sqlx::query_scalar(&query).fetch_one(&mut connection).await.unwrap();
         assert_eq!(left, 0, "{what}: {table}");
