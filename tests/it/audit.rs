@@ -158,7 +158,6 @@ async fn what_is_done_is_told_with_who_and_from_where_and_without_secrets() {
         "import.execute",
         "import.plan",
         "import.receive",
-        "key.pin",
         "keys.create",
         "package.download",
         "record.status",
