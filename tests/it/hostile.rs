@@ -514,6 +514,10 @@ async fn a_package_that_is_only_uploaded_binds_nobody() {
     other.delete(&address).await.problem(404, "not_found");
     user.delete(&address).await.is(204);
     assert_eq!(verdict(&user, &impostor.build()).await, waits);
+    for action in ["key.pin", "key.unpin"] {
+        let rows = user.get(&format!("/api/v1/audit?action={action}")).await.is(200)["items"].clone();
+        assert_eq!(rows.as_array().unwrap().len(), 1, "{action} is told once: {rows}");
+    }
     production.end().await;
 }
 
