@@ -4,6 +4,7 @@
 mod carry;
 pub mod clean;
 mod courier;
+mod decode;
 mod deliver;
 mod error;
 pub mod execute;

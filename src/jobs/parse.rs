@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::info;
@@ -14,17 +13,12 @@ use crate::app::App;
 use crate::db::definitions::{self, Bodies};
 use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::content::{self, Content};
-use crate::domain::definition::{self, Parts};
-use crate::domain::import_plan::{Contents, Entry};
-use crate::domain::json;
-use crate::domain::manifest::{Manifest, ShardLine};
-use crate::domain::overlay::Overlay;
+use crate::domain::import_plan::Entry;
+use crate::domain::manifest::Manifest;
 use crate::domain::pages::{PAGED, Page};
 use crate::domain::record::{JobKind, Phase, Progress};
-use crate::domain::resource::{Hash, ResourceId, content_hash, parse_name};
+use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::transfer::Run;
-use crate::domain::type_file::Types;
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
 use crate::planning::{self, Planning};
@@ -32,15 +26,16 @@ use crate::store::attachment_key;
 use crate::trust;
 use crate::wire::record::PlanRequest;
 
-use super::index::{self, Index, Line};
+use super::decode::decode;
+use super::index::{self, Index};
 use super::{Context, JobError, blocking};
 
 /// Batches of lines worked on at once.
 const AT_ONCE: usize = 2;
-/// The record's progress is told each time so many resources are done.
-const TELL: usize = 5_000;
+/// The record's progress is reported each time so many resources are done.
+const REPORT: usize = 5_000;
 /// From so many resources on, the record says that it is planned.
-const TOLD: usize = 1_000;
+const PLANNED: usize = 1_000;
 /// Bodies are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 4 * 1024 * 1024;
 
@@ -72,7 +67,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let package = carry(app, &mut connection, record, package, &mut entries).await?;
     drop(package);
 
-    if entries.len() >= TOLD {
+    if entries.len() >= PLANNED {
         context.phase(Phase::Planning).await?;
     }
     let mut transaction = connection.begin().await?;
@@ -160,9 +155,6 @@ struct Parsed {
     package: Package,
 }
 
-/// A resource that was read: its place, what a plan needs of it, its body.
-type Decoded = (usize, Entry, Option<Vec<u8>>);
-
 /// Reads the whole package: index, shards, attachment bytes.
 async fn read(
     context: &Context,
@@ -202,7 +194,7 @@ async fn read(
     let mut decoded = Box::pin(decoded.buffered(AT_ONCE));
     let mut bodies = Bodies::begin(connection).await?;
     let block = bodies.block();
-    let (mut failed, mut told, mut noted) = (None, 0, false);
+    let (mut failed, mut reported, mut noted) = (None, 0, false);
     let count = index.len();
     while let Some(batch) = decoded.next().await {
         match batch {
@@ -220,9 +212,9 @@ async fn read(
         if bodies.len() >= SEND_BYTES {
             send(context, connection, &mut bodies, block, std::mem::replace(&mut noted, true)).await?;
         }
-        if found.len() >= told + TELL && found.len() < count {
-            told = found.len();
-            let progress = Progress::resources(told as u64, count as u64);
+        if found.len() >= reported + REPORT && found.len() < count {
+            reported = found.len();
+            let progress = Progress::resources(reported as u64, count as u64);
             context.note(Note::Progress(Phase::Parsing, progress)).await?;
         }
     }
@@ -323,82 +315,4 @@ async fn attachments(
         app.store.put_file(&key, file.path()).await?;
     }
     Ok(package)
-}
-
-fn decode(
-    types: &Types,
-    index: &Index,
-    known: &HashSet<usize>,
-    lines: &Lines,
-    limit: u64,
-) -> Result<Vec<Decoded>, PackageError> {
-    let tampered = |reason: String| PackageError::Tampered(reason);
-    let mut decoded = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        if line.len() as u64 > limit + 64 * 1024 {
-            return Err(PackageError::Limit(format!("a definition has more than {limit} bytes")));
-        }
-        if index.nth(lines.first + at).is_some_and(|place| known.contains(&place)) {
-            continue;
-        }
-        let found: ShardLine<Value> =
-            json::outside(line).map_err(|error| PackageError::unread("a resource", &error))?;
-        let place = index.place(lines.first + at, &found.id);
-        let place = place.ok_or_else(|| tampered(format!("the index does not list {} at its place", found.id)))?;
-        let id = found.id.clone();
-        let (entry, body) = entry(types, &index.lines[place], index.values(&id), found)
-            .map_err(|reason| tampered(format!("the resource {id}: {reason}")))?;
-        decoded.push((place, entry, body));
-    }
-    Ok(decoded)
-}
-
-/// Brings a resource down to what a plan needs, and its body; a definition that does not fit its type is noted, not
-/// refused, and has no body.
-fn entry(
-    types: &Types,
-    line: &Line,
-    values: Option<&Overlay>,
-    found: ShardLine<Value>,
-) -> Result<(Entry, Option<Vec<u8>>), String> {
-    index::check_words(&found.type_key, &found.name, &found.directory)?;
-    let mut definition = found.definition;
-    if let Some(values) = values {
-        values.show(&mut definition);
-    }
-    let kind = types.get(&found.type_key);
-    let mut invalid = match kind {
-        Some(kind) => definition::check(kind, &mut definition).err().map(|error| error.to_string()),
-        None => json::normalise(&mut definition).err().map(|error| error.to_string()),
-    };
-    let (definition_hash, body, own, openings, parts) = match kind {
-        Some(kind) => {
-            let (content, wrong) = Content::of(kind, definition);
-            invalid = invalid.or(wrong.map(|error| error.to_string()));
-            let Content { body, hash, parts, taken, openings, .. } = content;
-            (hash, invalid.is_none().then_some(body), content::foreign(taken), Some(openings), parts)
-        }
-        None => (json::hash(&definition), None, Overlay::default(), None, Parts::default()),
-    };
-    let attachments: Vec<(String, Option<Hash>)> =
-        parts.attachments.iter().map(|path| (path.clone(), line.bytes(path))).collect();
-    let entry = Entry {
-        content_hash: content_hash(&found.type_key, &found.name, &found.directory, &definition_hash, &attachments),
-        id: found.id,
-        type_key: found.type_key,
-        name: found.name,
-        directory: found.directory,
-        owner: found.owner.and_then(|owner| parse_name(&owner).ok()),
-        reason: line.reason,
-        definition_hash,
-        references: parts.references,
-        children: parts.children,
-        attachments,
-        invalid,
-        contents: Contents::Sent,
-        definition_id: None,
-        own,
-        openings,
-    };
-    Ok((entry, body))
 }
