@@ -15,7 +15,7 @@ use crate::db::{self, Acquire};
 use crate::domain::resource::{Hash, parse_attachment_path};
 use crate::store::{ScratchFile, StoreError, attachment_key};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::bounds::broken;
@@ -47,7 +47,7 @@ pub struct Written {
     )
 )]
 pub async fn put(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(path): Path<String>,
     request: Request,
@@ -95,7 +95,7 @@ pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> +
 
 /// Streams pieces into a scratch file, up to a limit.
 pub(super) async fn receive(
-    app: &Shared,
+    app: &AppState,
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send,
     limit: u64,
 ) -> Result<(ScratchFile, Hash, u64), ApiError> {
@@ -134,7 +134,7 @@ pub(super) async fn receive(
     )
 )]
 pub async fn show(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(path): Path<String>,
     headers: HeaderMap,

@@ -19,7 +19,7 @@ use crate::domain::permission::Permission;
 use crate::wire::List;
 use crate::wire::audit::AuditLine;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::csv;
 use super::error::ApiError;
@@ -124,7 +124,7 @@ pub struct AuditQuery {
     ))
 )]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<AuditQuery>,
     headers: HeaderMap,
@@ -156,7 +156,7 @@ pub async fn list(
 }
 
 /// All rows as CSV, read portion by portion while they are sent.
-fn download(app: Shared, seen: (i32, bool), filter: Filter) -> Result<Response, ApiError> {
+fn download(app: AppState, seen: (i32, bool), filter: Filter) -> Result<Response, ApiError> {
     let head = csv::lines([[
         "id",
         "at",

@@ -18,7 +18,7 @@ use crate::domain::sight::Sight;
 use crate::secrets::token_hash;
 use crate::wire::user::Whoami;
 
-use super::Shared;
+use super::AppState;
 use super::client::ClientAddress;
 use super::cookie;
 use super::error::ApiError;
@@ -77,7 +77,11 @@ impl Caller {
     ///
     /// # Errors
     /// 401: they are not good any more.
-    pub(super) async fn by(app: &Shared, credentials: Credentials, address: Option<IpAddr>) -> Result<Self, ApiError> {
+    pub(super) async fn by(
+        app: &AppState,
+        credentials: Credentials,
+        address: Option<IpAddr>,
+    ) -> Result<Self, ApiError> {
         let mut connection = app.pool.acquire().await?;
         let found = match credentials {
             Credentials::Token(hash) => callers::by_token(&mut connection, &hash.0).await?,
@@ -167,7 +171,7 @@ fn unauthorized() -> ApiError {
 /// # Errors
 /// 401 without a valid token or session, 403 without the permission or where another page asks by the cookie.
 pub async fn authorize(
-    State((app, needs)): State<(Shared, Needs)>,
+    State((app, needs)): State<(AppState, Needs)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -192,7 +196,7 @@ pub async fn authorize(
 }
 
 /// A header that is there decides: a wrong one does not fall back to the cookie.
-fn credentials(app: &Shared, headers: &HeaderMap) -> Result<Credentials, ApiError> {
+fn credentials(app: &AppState, headers: &HeaderMap) -> Result<Credentials, ApiError> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         let key = cookie::key_of(app, headers).ok_or_else(unauthorized)?;
         return Ok(Credentials::Session(token_hash(&key)));

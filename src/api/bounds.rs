@@ -18,7 +18,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::config::Limits;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Needs;
 use super::error::ApiError;
 
@@ -40,7 +40,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Those that follow from the media types that a route's operations take.
-    pub fn of(needs: Needs, route: &UtoipaMethodRouter<Shared>, app: &Shared) -> Self {
+    pub fn of(needs: Needs, route: &UtoipaMethodRouter<AppState>, app: &AppState) -> Self {
         let limits = &app.config.limits;
         let most = move |found: &Operation| match needs {
             Needs::Nothing => STRANGERS,

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Shared;
+use super::AppState;
 
 /// The client's address, where it is known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,7 +23,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
 }
 
 /// Finds out the client's address, once per request.
-pub async fn addressed(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
+pub async fn addressed(State(app): State<AppState>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
     let found = peer.map(|peer| client(peer, request.headers(), &app.config.server.trusted_proxies));
     request.extensions_mut().insert(ClientAddress(found));

@@ -11,7 +11,7 @@ use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::environment::{Domain, NewDomain};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note_in;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -30,7 +30,7 @@ pub struct Page {
 
 /// The domains, by name.
 #[utoipa::path(get, path = "/api/v1/domains", params(Page), responses((status = 200, body = List<Domain>)))]
-pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Result<Json<List<Domain>>, ApiError> {
+pub async fn list(State(app): State<AppState>, Query(query): Query<Page>) -> Result<Json<List<Domain>>, ApiError> {
     let limit = page_size(query.limit)?;
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
@@ -45,7 +45,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
     responses((status = 201, body = Domain), (status = 409, description = "A domain of this name exists already"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewDomain>,

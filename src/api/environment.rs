@@ -12,7 +12,7 @@ use crate::domain::resource_type::UniqueName;
 use crate::wire::List;
 use crate::wire::environment::{Environment, EnvironmentChange, License, TypeLine, TypeReference};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note_in;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -29,7 +29,7 @@ pub async fn alive() -> &'static str {
     get, path = "/readyz",
     responses((status = 200, body = String, content_type = "text/plain"), (status = 503))
 )]
-pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> {
+pub async fn ready(State(app): State<AppState>) -> Result<&'static str, ApiError> {
     let down = |what: &str| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", format!("The {what} does not answer."))
     };
@@ -49,13 +49,13 @@ pub async fn ready(State(app): State<Shared>) -> Result<&'static str, ApiError> 
 
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-pub async fn metrics(State(app): State<Shared>) -> String {
+pub async fn metrics(State(app): State<AppState>) -> String {
     app.metrics.render()
 }
 
 /// Who this environment is.
 #[utoipa::path(get, path = "/api/v1/environment", responses((status = 200, body = Environment)))]
-pub async fn show(State(app): State<Shared>) -> Result<Json<Environment>, ApiError> {
+pub async fn show(State(app): State<AppState>) -> Result<Json<Environment>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     Ok(Json(environment(&app, &mut connection).await?))
 }
@@ -67,7 +67,7 @@ pub async fn show(State(app): State<Shared>) -> Result<Json<Environment>, ApiErr
     responses((status = 200, body = Environment))
 )]
 pub async fn change(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     JsonBody(change): JsonBody<EnvironmentChange>,
 ) -> Result<Json<Environment>, ApiError> {
@@ -97,7 +97,7 @@ pub async fn change(
     Ok(Json(shown))
 }
 
-pub(super) async fn environment(app: &Shared, connection: &mut PgConnection) -> Result<Environment, ApiError> {
+pub(super) async fn environment(app: &AppState, connection: &mut PgConnection) -> Result<Environment, ApiError> {
     let disabled = db::environment::disabled_features(connection).await?;
     let limits = db::environment::license(connection).await?;
     let used = db::environment::used(connection).await?;
@@ -131,7 +131,7 @@ pub(super) async fn environment(app: &Shared, connection: &mut PgConnection) -> 
     operation_id = "list",
     responses((status = 200, body = List<TypeLine>))
 )]
-pub async fn types(State(app): State<Shared>) -> Json<List<TypeLine>> {
+pub async fn types(State(app): State<AppState>) -> Json<List<TypeLine>> {
     let line = |kind: &std::sync::Arc<crate::domain::resource_type::ResourceType>| TypeLine {
         key: kind.key.to_string(),
         label: kind.label.clone(),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::wire::record::Record;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::Path;
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(5);
     responses((status = 200, content_type = "text/event-stream", body = Record, description = "Each event's data is the record"))
 )]
 pub async fn events(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -46,7 +46,7 @@ pub async fn events(
 }
 
 struct Follower {
-    app: Shared,
+    app: AppState,
     caller: Caller,
     id: Uuid,
     changes: broadcast::Receiver<Uuid>,

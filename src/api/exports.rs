@@ -22,7 +22,7 @@ use crate::wire::record::{PackageInfo, Record};
 use crate::wire::resource::PreviewItem;
 use crate::wire::selection::{ExportRequest, Preview};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -39,7 +39,7 @@ use super::selections;
     responses((status = 200, body = Preview))
 )]
 pub async fn preview(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     JsonBody(request): JsonBody<ExportRequest>,
 ) -> Result<Json<Preview>, ApiError> {
@@ -74,7 +74,7 @@ pub async fn preview(
     responses((status = 202, body = Record))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(request): JsonBody<ExportRequest>,
@@ -146,7 +146,7 @@ pub async fn create(
     )
 )]
 pub async fn package(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     headers: HeaderMap,

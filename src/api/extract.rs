@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::domain::json::{self, Refused, Unread};
 use crate::wire::List;
 
-use super::Shared;
+use super::AppState;
 use super::bounds::broken;
 use super::error::ApiError;
 
@@ -29,9 +29,9 @@ pub struct JsonBody<T>(pub T);
 /// A JSON body, or none.
 pub struct MaybeJson<T>(pub Option<T>);
 
-impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonBody<T> {
     type Rejection = ApiError;
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         if !is_media_type(request.headers(), &["application/json"]) {
             return Err(ApiError::media_type("application/json"));
         }
@@ -40,9 +40,9 @@ impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Shared> for MaybeJson<T> {
+impl<T: DeserializeOwned> FromRequest<AppState> for MaybeJson<T> {
     type Rejection = ApiError;
-    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &AppState) -> Result<Self, ApiError> {
         let json = is_media_type(request.headers(), &["application/json"]);
         let limit = app.config.limits.max_definition_bytes;
         let bytes = read(request.into_body(), limit).await?;

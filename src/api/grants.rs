@@ -14,7 +14,7 @@ use crate::domain::resource::parse_directory;
 use crate::wire::List;
 use crate::wire::user::{Access, Grant, NewGrant};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -36,7 +36,7 @@ pub struct ListQuery {
 /// The grants of the caller's domain, oldest first.
 #[utoipa::path(get, path = "/api/v1/grants", params(ListQuery), responses((status = 200, body = List<Grant>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<List<Grant>>, ApiError> {
@@ -54,7 +54,7 @@ pub async fn list(
     responses((status = 201, body = Grant), (status = 409, description = "He has a grant on this directory already"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewGrant>,
@@ -78,7 +78,7 @@ pub async fn create(
 
 /// Takes a grant away, at once.
 #[utoipa::path(delete, path = "/api/v1/grants/{id}", responses((status = 204)))]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     if !grants::delete(&mut transaction, caller.domain_id(), id).await? {

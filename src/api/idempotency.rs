@@ -21,7 +21,7 @@ use crate::db::idempotency_keys::{self as rows, Answered, Claimed, Key};
 use crate::db::{DbError, PgConnection};
 use crate::domain::resource::Hash;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::bounds::broken;
 use super::error::ApiError;
@@ -35,7 +35,7 @@ const COMPARED_BY_THE_HANDLER: [&str; 2] = ["/api/v1/imports", "/api/v1/uploads"
 pub struct Once(Option<Arc<Claim>>);
 
 struct Claim {
-    app: Shared,
+    app: AppState,
     key: Key,
     id: Uuid,
     /// Of the body as far as it was read.
@@ -125,7 +125,7 @@ impl Key {
         format!("idempotency/{}/{}/{}", self.user_id, self.path, self.key)
     }
 
-    fn replay(&self, app: &Shared, before: &Answered, hash: &[u8]) -> Result<Response, ApiError> {
+    fn replay(&self, app: &AppState, before: &Answered, hash: &[u8]) -> Result<Response, ApiError> {
         if before.request_hash != app.sealer.fingerprint(hash) {
             let detail = "The Idempotency-Key was used for another request. Use a new key for a new request.";
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
@@ -154,7 +154,7 @@ fn busy() -> ApiError {
 ///
 /// # Errors
 /// 409 while the first request is being received, 422 for a key that is none or was used for another request.
-pub async fn once(State(app): State<Shared>, request: Request, next: Next) -> Response {
+pub async fn once(State(app): State<AppState>, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>().cloned();
     let (Some(caller), &Method::POST) = (caller, request.method()) else { return next.run(request).await };
     match claimed(app, &caller, request).await {
@@ -171,7 +171,7 @@ enum Step {
     Claimed(Request, Once),
 }
 
-async fn claimed(app: Shared, caller: &Caller, request: Request) -> Result<Step, ApiError> {
+async fn claimed(app: AppState, caller: &Caller, request: Request) -> Result<Step, ApiError> {
     let Some(key) = given(request.headers())? else { return Ok(Step::Plain(request)) };
     let path = request.uri().path().to_owned();
     let by_handler = COMPARED_BY_THE_HANDLER.contains(&path.as_str());

@@ -21,17 +21,18 @@ use crate::trust;
 use crate::wire::import::FromUpload;
 use crate::wire::record::{PackageInfo, PlanRequest, Record};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Path};
+use super::held_uploads::held;
 use super::idempotency::Once;
 use super::openapi::{Binary, PackageForm};
 use super::packages::{Brought, Received, brought, uploaded};
 use super::plans::import;
 use super::records::{Accepted, find};
-use super::uploads::{clear, held};
+use super::uploads::clear;
 
 /// Receives a package.
 ///
@@ -43,7 +44,7 @@ use super::uploads::{clear, held};
     responses((status = 202, body = Record), (status = 507, description = "The store is full"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     request: Request,
@@ -104,7 +105,7 @@ impl<E: Into<ApiError>> From<E> for Undone {
 
 /// Looks up what became of a package whose commit was not answered; one that was refused is removed.
 async fn done_after_all(
-    app: &Shared,
+    app: &AppState,
     caller: &Caller,
     (id, key): (Uuid, &str),
     undone: Undone,
@@ -128,7 +129,7 @@ async fn done_after_all(
 /// Opens what was received, checks where it comes from, and that the secrets that it carries can be had; also
 /// tells whether that took the passphrase.
 async fn checked(
-    app: &Shared,
+    app: &AppState,
     domain_id: i32,
     received: &Received,
     passphrase: Option<SecretString>,
@@ -153,7 +154,7 @@ async fn checked(
 }
 
 async fn queue(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
     (id, key): (Uuid, &str),
@@ -180,7 +181,7 @@ async fn queue(
 
 /// Has what has arrived be parsed, with the passphrase that it takes and from the upload that it came by.
 async fn parse_next(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
     id: Uuid,
@@ -225,7 +226,7 @@ fn arrived(manifest: &Manifest, signature: &Signature, received: &Received, key:
     responses((status = 202, body = Record), (status = 409, description = "The import does not await confirmation"))
 )]
 pub async fn replace_package(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     JsonBody(from): JsonBody<FromUpload>,
@@ -265,7 +266,7 @@ pub async fn replace_package(
 
 /// Has the record be about another package; returns where the one that it had rests.
 async fn replace(
-    app: &Shared,
+    app: &AppState,
     caller: &Caller,
     (id, key): (Uuid, &str),
     (manifest, signature): (&Manifest, &Signature),

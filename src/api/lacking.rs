@@ -17,7 +17,7 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::planning::{self, FreshFrom};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
-use super::Shared;
+use super::AppState;
 use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::error::ApiError;
@@ -35,7 +35,7 @@ const LONGEST: usize = 16 * 1024 * 1024;
     ),
     responses((status = 200, body = Lacking))
 )]
-pub async fn lacking(State(app): State<Shared>, caller: Caller, request: Request) -> Result<Json<Lacking>, ApiError> {
+pub async fn lacking(State(app): State<AppState>, caller: Caller, request: Request) -> Result<Json<Lacking>, ApiError> {
     if !is_media_type(request.headers(), &["application/x-ndjson", "application/ndjson", "application/jsonl"]) {
         return Err(ApiError::media_type("application/x-ndjson"));
     }
@@ -62,7 +62,7 @@ struct Asked {
 }
 
 impl Asked {
-    async fn read(app: &Shared, request: Request) -> Result<Self, ApiError> {
+    async fn read(app: &AppState, request: Request) -> Result<Self, ApiError> {
         let most = app.config.limits.max_resources;
         let (file, ..) = receive(app, whole(request.into_body()), app.config.limits.max_package_bytes).await?;
         let file = tokio::fs::File::open(file.path()).await?;
@@ -131,7 +131,7 @@ impl Asked {
 /// The resources whose contents need not be sent: the domain has the same, or what they became under the same
 /// remapping still stands. Nothing of a type that the two environments describe differently.
 async fn present(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     domain_id: i32,
     asked: &Asked,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::domain::record::RecordStatus;
 use crate::wire::record::Record;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query};
@@ -30,7 +30,7 @@ pub struct ShowQuery {
 /// One record, at once or when its work has ended.
 #[utoipa::path(get, path = "/api/v1/records/{id}", params(ShowQuery), responses((status = 200, body = Record)))]
 pub async fn show(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<ShowQuery>,
@@ -48,7 +48,7 @@ pub async fn show(
 
 /// The record as soon as it is neither queued nor running, or as it is after so long. No connection is held
 /// meanwhile.
-async fn ended(app: &Shared, caller: &Caller, id: Uuid, most: Duration) -> Result<Record, ApiError> {
+async fn ended(app: &AppState, caller: &Caller, id: Uuid, most: Duration) -> Result<Record, ApiError> {
     let until = Instant::now() + most;
     // First the ear, then the look: nothing falls between.
     let mut changes = app.changes.subscribe();

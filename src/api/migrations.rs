@@ -14,7 +14,7 @@ use crate::planning;
 use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -30,7 +30,7 @@ use super::selections;
     responses((status = 202, body = Record))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(request): JsonBody<MigrationRequest>,
@@ -88,7 +88,7 @@ pub async fn create(
     )
 )]
 pub async fn confirm(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     Path(id): Path<Uuid>,

@@ -14,6 +14,7 @@ mod events;
 mod exports;
 mod extract;
 mod grants;
+mod held_uploads;
 mod idempotency;
 mod imports;
 mod lacking;
@@ -55,20 +56,20 @@ use error::ApiError;
 use idempotency::once;
 
 /// What every handler has.
-pub type Shared = Arc<App>;
+pub type AppState = Arc<App>;
 
 /// A route and what it needs.
-type Route = (Needs, UtoipaMethodRouter<Shared>);
+type Route = (Needs, UtoipaMethodRouter<AppState>);
 
-fn may(permission: P, route: UtoipaMethodRouter<Shared>) -> Route {
+fn may(permission: P, route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Permission(permission), route)
 }
 
-fn signed_in(route: UtoipaMethodRouter<Shared>) -> Route {
+fn signed_in(route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Token, route)
 }
 
-fn public(route: UtoipaMethodRouter<Shared>) -> Route {
+fn public(route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Nothing, route)
 }
 
@@ -148,14 +149,14 @@ pub fn document() -> String {
 }
 
 /// The whole API.
-pub fn router(app: Shared) -> Router {
+pub fn router(app: AppState) -> Router {
     let mut router = OpenApiRouter::default();
     for (needs, route) in table() {
         let bounds = from_fn_with_state(Bounds::of(needs, &route, &app), bounded);
         let guard = from_fn_with_state((app.clone(), needs), authorize);
         let repeated = from_fn_with_state(app.clone(), once);
         let versioned = from_fn(uploads::versioned);
-        let layered = |methods: MethodRouter<Shared>| {
+        let layered = |methods: MethodRouter<AppState>| {
             methods.route_layer(repeated).route_layer(versioned).route_layer(bounds).route_layer(guard)
         };
         router = router.routes(route.map(layered));

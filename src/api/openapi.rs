@@ -15,7 +15,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use crate::wire::Problem;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Needs;
 
 /// The names of the security schemes.
@@ -118,7 +118,7 @@ fn problem() -> Content {
 }
 
 /// Adds to a route's operations what follows from its address and from what it needs.
-pub fn describe(needs: Needs, mut route: UtoipaMethodRouter<Shared>) -> UtoipaMethodRouter<Shared> {
+pub fn describe(needs: Needs, mut route: UtoipaMethodRouter<AppState>) -> UtoipaMethodRouter<AppState> {
     for (path, item) in &mut route.1.paths {
         for (method, operation) in operations(item) {
             name(path, operation);

@@ -12,7 +12,7 @@ use crate::wire::import::FromUpload;
 
 use crate::store::ScratchFile;
 
-use super::Shared;
+use super::AppState;
 use super::attachments::{receive, whole};
 use super::auth::Caller;
 use super::bounds::broken;
@@ -41,7 +41,7 @@ pub(super) enum Brought {
 }
 
 /// Receives it.
-pub(super) async fn brought(app: &Shared, caller: &Caller, request: Request) -> Result<Brought, ApiError> {
+pub(super) async fn brought(app: &AppState, caller: &Caller, request: Request) -> Result<Brought, ApiError> {
     let limit = app.config.limits.max_package_bytes;
     let headers = request.headers();
     if is_media_type(headers, &["multipart/form-data"]) {
@@ -59,7 +59,7 @@ pub(super) async fn brought(app: &Shared, caller: &Caller, request: Request) -> 
 }
 
 /// Brings the pieces of an upload together.
-pub(super) async fn uploaded(app: &Shared, caller: &Caller, from: FromUpload) -> Result<Brought, ApiError> {
+pub(super) async fn uploaded(app: &AppState, caller: &Caller, from: FromUpload) -> Result<Brought, ApiError> {
     let FromUpload { upload_id, passphrase } = from;
     let (upload, body) = content(app, caller, upload_id).await?;
     if let Some(record_id) = upload.record_id {
@@ -76,7 +76,7 @@ pub(super) async fn uploaded(app: &Shared, caller: &Caller, from: FromUpload) ->
     Ok(Brought::Package(Received { file, sha256, size, upload: Some(upload_id), passphrase }))
 }
 
-async fn from_form(app: &Shared, request: Request, limit: u64) -> Result<Received, ApiError> {
+async fn from_form(app: &AppState, request: Request, limit: u64) -> Result<Received, ApiError> {
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| ApiError::body(error.body_text()))?;
     let unread = |error: MultipartError| match broken(&error) {
         other if other.is_client_body() => ApiError::body(format!("The form cannot be read: {error}.")),

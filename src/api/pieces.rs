@@ -14,18 +14,18 @@ use crate::db::Acquire;
 use crate::db::uploads::{Upload, add_piece};
 use crate::store::{ScratchFile, upload_key};
 
-use super::Shared;
+use super::AppState;
 use super::attachments::whole;
 use super::auth::Caller;
 use super::error::ApiError;
-use super::uploads::held;
+use super::held_uploads::held;
 
 /// Without a checksum, so many bytes are committed at a time.
 const COMMIT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Takes the body as the next piece, or pieces; returns how much is there then.
 pub(super) async fn take(
-    app: &Shared,
+    app: &AppState,
     caller: &Caller,
     upload: &Upload,
     offset: u64,
@@ -65,7 +65,7 @@ struct Piece {
 }
 
 async fn receive(
-    app: &Shared,
+    app: &AppState,
     pieces: &mut (impl Stream<Item = Result<bytes::Bytes, ApiError>> + Unpin),
     rest: u64,
     most: u64,
@@ -101,7 +101,7 @@ async fn receive(
 }
 
 /// Puts a piece into the store and commits its row with the new offset; 409 when another was first.
-async fn commit(app: &Shared, caller: &Caller, id: Uuid, offset: u64, piece: &Piece) -> Result<u64, ApiError> {
+async fn commit(app: &AppState, caller: &Caller, id: Uuid, offset: u64, piece: &Piece) -> Result<u64, ApiError> {
     let key = upload_key(id, offset);
     app.store.put_file(&key, piece.file.path()).await?;
     let mut connection = app.pool.acquire().await?;

@@ -9,7 +9,7 @@ use crate::db::{Acquire, pinned_sources as rows};
 use crate::wire::List;
 use crate::wire::trust::PinnedSource;
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::domains::Page;
@@ -23,7 +23,7 @@ use super::extract::{Path, Query, from_cursor, page, page_size};
     responses((status = 200, body = List<PinnedSource>))
 )]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<Page>,
 ) -> Result<Json<List<PinnedSource>>, ApiError> {
@@ -36,7 +36,7 @@ pub async fn list(
 
 /// Forgets the key of a source: the next import of it that is executed pins the key that it has then.
 #[utoipa::path(delete, path = "/api/v1/pinned-sources/{id}", responses((status = 204)))]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let gone = rows::delete(&mut transaction, caller.domain_id(), id).await?;

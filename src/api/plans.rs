@@ -19,7 +19,7 @@ use crate::trust;
 use crate::wire::FieldProblem;
 use crate::wire::record::{Item, PlanRequest, Record};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -38,7 +38,7 @@ use super::records::{Accepted, find, lock, to_wire};
     )
 )]
 pub async fn plan(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     JsonBody(request): JsonBody<PlanRequest>,
@@ -111,7 +111,7 @@ async fn checked(
 
 impl Draft {
     async fn make(
-        app: &Shared,
+        app: &AppState,
         connection: &mut PgConnection,
         record: &db::records::Record,
         request: &PlanRequest,
@@ -164,7 +164,7 @@ impl Draft {
     )
 )]
 pub async fn execute(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     Path(id): Path<Uuid>,

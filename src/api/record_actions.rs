@@ -19,7 +19,7 @@ use crate::remote::RemoteError;
 use crate::wire::passphrase::weakness;
 use crate::wire::record::{Record, RetryRequest};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
@@ -48,7 +48,11 @@ fn needed(kind: RecordKind) -> Permission {
     post, path = "/api/v1/records/{id}/cancel",
     responses((status = 200, body = Record), (status = 409, description = "It has ended"))
 )]
-pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Record>, ApiError> {
+pub async fn cancel(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Record>, ApiError> {
     for _ in 0..TRIES {
         if let Some(cancelled) = try_to_cancel(&app, &caller, id).await? {
             return Ok(Json(to_wire(cancelled)?));
@@ -58,7 +62,7 @@ pub async fn cancel(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
 }
 
 /// `None`: the target was told to write just now.
-async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option<Row>, ApiError> {
+async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Option<Row>, ApiError> {
     let record = {
         let mut connection = app.pool.acquire().await?;
         find(&mut connection, caller, id).await?
@@ -90,7 +94,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
         return Ok(None);
     }
     jobs::stop(&mut transaction, id).await?;
-    let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, id).await?.counts);
+    let cancelled = Rest::Cancelled(planning::items::finalise_items(&mut transaction, id).await?.counts);
     note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
     db::import_entries::delete(&mut transaction, id).await?;
     db::records::rest(&mut transaction, id, cancelled).await?;
@@ -108,7 +112,7 @@ async fn try_to_cancel(app: &Shared, caller: &Caller, id: Uuid) -> Result<Option
 }
 
 /// Has the target cancel what waits there while the caller waits, if that takes no time; else a job does it.
-async fn recall_at_once(app: &Shared, record: &Row) -> Result<(), ApiError> {
+async fn recall_at_once(app: &AppState, record: &Row) -> Result<(), ApiError> {
     let asked = match record.remote_record_id {
         Some(_) => tokio::time::timeout(PATIENCE, cancel_there(app, record)).await.is_ok_and(|asked| asked.is_ok()),
         None => false,
@@ -131,7 +135,7 @@ fn is_writing_there(record: &Row) -> bool {
     record.remote_record_id.is_some() && record.transfer.last_word == LastWord::There
 }
 
-async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
+async fn cancel_there(app: &AppState, record: &Row) -> Result<(), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let target = match record.target_id {
         Some(id) => db::targets::by_id(&mut connection, record.domain_id, id).await?,
@@ -171,7 +175,7 @@ async fn cancel_there(app: &Shared, record: &Row) -> Result<(), ApiError> {
     )
 )]
 pub async fn retry(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     Path(id): Path<Uuid>,
@@ -227,7 +231,7 @@ pub async fn retry(
 
 /// The passphrase that a record needs when it is tried again: it was forgotten when the record ended.
 async fn opens_again(
-    app: &Shared,
+    app: &AppState,
     record: &Row,
     passphrase: Option<SecretString>,
 ) -> Result<Option<SecretString>, ApiError> {

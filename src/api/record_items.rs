@@ -13,7 +13,7 @@ use crate::domain::outcome::{Method, Status};
 use crate::wire::List;
 use crate::wire::record::Item;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page_size};
@@ -48,7 +48,7 @@ const STATUSES: [&str; 5] = ["pending", "succeeded", "failed", "skipped", "uncha
 /// The items of a record, in dependency order.
 #[utoipa::path(get, path = "/api/v1/records/{id}/items", params(ItemsQuery), responses((status = 200, body = List<Item>)))]
 pub async fn items(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<ItemsQuery>,

@@ -14,7 +14,7 @@ use crate::domain::outcome::ChecklistEntry;
 use crate::domain::record::RecordKind;
 use crate::wire::List;
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, Query, cursor, from_cursor, page_size};
@@ -33,7 +33,7 @@ pub struct PageQuery {
 /// All warnings of a record.
 #[utoipa::path(get, path = "/api/v1/records/{id}/warnings", params(PageQuery), responses((status = 200, body = List<Warning>)))]
 pub async fn warnings(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<PageQuery>,
@@ -47,7 +47,7 @@ pub async fn warnings(
 /// All that is left to do by hand, with what is done of it by now.
 #[utoipa::path(get, path = "/api/v1/records/{id}/checklist", params(PageQuery), responses((status = 200, body = List<ChecklistEntry>)))]
 pub async fn checklist(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<PageQuery>,

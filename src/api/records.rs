@@ -22,7 +22,7 @@ use crate::domain::resource::Hash;
 use crate::wire::List;
 use crate::wire::record::{Progress, Record, TargetRef};
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Query, from_cursor, page, page_size, time};
@@ -90,7 +90,7 @@ pub struct ListQuery {
 /// The domain's records, newest first; developers and viewers see their own.
 #[utoipa::path(get, path = "/api/v1/records", params(ListQuery), responses((status = 200, body = List<Record>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<List<Record>>, ApiError> {

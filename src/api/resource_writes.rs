@@ -23,7 +23,7 @@ use crate::domain::resource_type::ResourceType;
 use crate::wire::FieldProblem;
 use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
-use super::Shared;
+use super::AppState;
 use super::attachments::{receive, whole};
 use super::audit::note;
 use super::auth::Caller;
@@ -51,7 +51,7 @@ const MAX_LINES: usize = 1_000_000;
     )
 )]
 pub async fn put(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -107,7 +107,7 @@ fn expected_revision(headers: &HeaderMap) -> Result<Option<Option<i64>>, ApiErro
     )
 )]
 pub async fn batch(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     request: Request,
@@ -167,7 +167,7 @@ type AtLine = (usize, ApiError);
 
 /// Resources on their way into the catalogue, in one transaction.
 struct Write<'a> {
-    app: &'a Shared,
+    app: &'a AppState,
     caller: &'a Caller,
     staged: Staged,
     bodies: Bodies,
@@ -189,7 +189,7 @@ struct Checked {
 }
 
 impl<'a> Write<'a> {
-    async fn begin(app: &'a Shared, caller: &'a Caller, connection: &mut PgConnection) -> Result<Self, ApiError> {
+    async fn begin(app: &'a AppState, caller: &'a Caller, connection: &mut PgConnection) -> Result<Self, ApiError> {
         db::locks::share_catalogue(connection, caller.domain_id()).await?;
         db::locks::check_types(connection, &app.types_digest).await?;
         Ok(Self {
@@ -412,7 +412,7 @@ pub struct DeleteQuery {
     responses((status = 204), (status = 409, description = "Others refer to it; `errors` names them"))
 )]
 pub async fn delete(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<DeleteQuery>,

@@ -18,7 +18,7 @@ use crate::domain::type_file::Types;
 use crate::wire::List;
 use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource, Revision};
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::domains::Page;
 use super::error::ApiError;
@@ -55,7 +55,7 @@ struct Place(String, String);
 /// The domain's resources, as far as the caller may read them.
 #[utoipa::path(get, path = "/api/v1/resources", params(ListQuery), responses((status = 200, body = List<Resource>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<List<Resource>>, ApiError> {
@@ -119,7 +119,7 @@ fn sort(text: Option<&str>) -> Result<(Sort, bool), ApiError> {
     responses((status = 200, body = Resource, headers(("ETag" = String, description = "Its revision in quotes"))))
 )]
 pub async fn show(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -130,7 +130,7 @@ pub async fn show(
 
 /// A resource with its ETag: its revision in quotes.
 pub(super) async fn answer(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
     row: ResourceRow,
@@ -203,7 +203,7 @@ const MAX_NODES: usize = 10_000;
 /// What a resource needs (upstream), or what needs it (downstream).
 #[utoipa::path(get, path = "/api/v1/resources/{id}/lineage", params(LineageQuery), responses((status = 200, body = Lineage)))]
 pub async fn lineage(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<LineageQuery>,
@@ -253,7 +253,7 @@ pub async fn lineage(
 /// The versions of a resource, newest first.
 #[utoipa::path(get, path = "/api/v1/resources/{id}/revisions", params(Page), responses((status = 200, body = List<Revision>)))]
 pub async fn revisions(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<Page>,

@@ -11,7 +11,7 @@ use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::user::{NewRole, Role};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::domains::Page;
@@ -22,7 +22,7 @@ use super::idempotency::Once;
 /// The roles of the caller's domain, built-in ones too, by name.
 #[utoipa::path(get, path = "/api/v1/roles", params(Page), responses((status = 200, body = List<Role>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<Page>,
 ) -> Result<Json<List<Role>>, ApiError> {
@@ -51,7 +51,7 @@ pub async fn list(
     responses((status = 201, body = Role), (status = 409, description = "A role of this name exists already"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewRole>,
@@ -94,7 +94,7 @@ pub async fn create(
     responses((status = 204), (status = 409, description = "It is built in, or users have it"))
 )]
 pub async fn delete(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {

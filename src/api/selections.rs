@@ -10,7 +10,7 @@ use crate::db::{self, PgConnection};
 use crate::domain::resource::{ResourceId, parse_directory};
 use crate::wire::selection::{ExportRequest, Forbidden};
 
-use super::Shared;
+use super::AppState;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::time;
@@ -35,7 +35,7 @@ pub(super) fn package_name(name: Option<&str>) -> Result<String, ApiError> {
 
 /// The selected resources.
 pub(super) async fn roots(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
     request: &ExportRequest,
@@ -153,7 +153,7 @@ pub(super) fn refused(lines: Vec<Forbidden>) -> ApiError {
 
 /// The selected resources of a caller who may take all that they bring along.
 pub(super) async fn allowed_roots(
-    app: &Shared,
+    app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
     request: &ExportRequest,

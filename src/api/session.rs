@@ -20,7 +20,7 @@ use super::auth::{Caller, Credentials};
 use super::client::ClientAddress;
 use super::error::ApiError;
 use super::extract::JsonBody;
-use super::{Shared, audit, cookie};
+use super::{AppState, audit, cookie};
 
 /// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
 const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
@@ -46,7 +46,7 @@ pub async fn whoami(caller: Caller) -> Json<Whoami> {
     )
 )]
 pub async fn sign_in(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     ClientAddress(client): ClientAddress,
     headers: HeaderMap,
     JsonBody(asked): JsonBody<SignIn>,
@@ -120,7 +120,7 @@ async fn begin(
         (status = 409, description = "A token is no session; it is revoked under its user"),
     )
 )]
-pub async fn sign_out(State(app): State<Shared>, caller: Caller, headers: HeaderMap) -> Result<Response, ApiError> {
+pub async fn sign_out(State(app): State<AppState>, caller: Caller, headers: HeaderMap) -> Result<Response, ApiError> {
     let Credentials::Session(hash) = caller.credentials else {
         let detail = "A token is no session. Revoke it with DELETE /api/v1/users/{id}/tokens/{token_id}.";
         return Err(ApiError::conflict(detail));

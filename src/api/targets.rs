@@ -16,7 +16,7 @@ use crate::wire::record::RecordError;
 use crate::wire::target::{Difference, NewTarget, Target, TargetChange, TargetCheck};
 use crate::wire::user::Whoami;
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::domains::Page;
@@ -28,7 +28,7 @@ use super::idempotency::Once;
 /// The domain's targets, by name.
 #[utoipa::path(get, path = "/api/v1/targets", params(Page), responses((status = 200, body = List<Target>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<Page>,
 ) -> Result<Json<List<Target>>, ApiError> {
@@ -41,7 +41,7 @@ pub async fn list(
 
 /// One target.
 #[utoipa::path(get, path = "/api/v1/targets/{id}", responses((status = 200, body = Target)))]
-pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Target>, ApiError> {
+pub async fn show(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Target>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     Ok(Json(to_wire(find(&mut connection, &caller, id).await?)))
 }
@@ -53,7 +53,7 @@ pub async fn show(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid
     responses((status = 201, body = Target), (status = 409, description = "A target of this name exists already"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewTarget>,
@@ -86,7 +86,7 @@ pub async fn create(
     responses((status = 200, body = Target), (status = 409, description = "A target of this name exists already"))
 )]
 pub async fn change(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     JsonBody(change): JsonBody<TargetChange>,
@@ -123,7 +123,7 @@ pub async fn change(
 
 /// Removes a target.
 #[utoipa::path(delete, path = "/api/v1/targets/{id}", responses((status = 204)))]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let target = find(&mut transaction, &caller, id).await?;
@@ -142,13 +142,13 @@ pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uui
     rows::by_id(connection, caller.domain_id(), id).await?.ok_or_else(|| ApiError::not_found("target"))
 }
 
-fn address(app: &Shared, text: &str) -> Result<String, ApiError> {
+fn address(app: &AppState, text: &str) -> Result<String, ApiError> {
     let allowed = Allowed(app.config.security.allowed_targets.clone());
     let url = allowed.check(text).map_err(|reason| ApiError::field("url", reason))?;
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn sealed(app: &Shared, id: Uuid, token: &str) -> Result<String, ApiError> {
+fn sealed(app: &AppState, id: Uuid, token: &str) -> Result<String, ApiError> {
     let token = token.trim();
     if token.is_empty() || token.len() > 4096 || token.chars().any(char::is_control) {
         return Err(ApiError::field("token", "must not be empty, longer than 4096 bytes, or hold control characters"));
@@ -174,7 +174,7 @@ fn to_wire(row: rows::Target) -> Target {
 /// Asks the target who it is and what the token may do there.
 #[utoipa::path(post, path = "/api/v1/targets/{id}/check", responses((status = 200, body = TargetCheck)))]
 pub async fn check(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
 ) -> Result<Json<TargetCheck>, ApiError> {
@@ -210,7 +210,7 @@ pub async fn check(
     }))
 }
 
-async fn ask(app: &Shared, target: &rows::Target) -> Result<(Environment, Whoami), RemoteError> {
+async fn ask(app: &AppState, target: &rows::Target) -> Result<(Environment, Whoami), RemoteError> {
     let remote = app.remote(target)?;
     Ok((remote.environment().await?, remote.whoami().await?))
 }

@@ -11,7 +11,7 @@ use crate::secrets;
 use crate::wire::List;
 use crate::wire::trust::{NewTrustedSource, TrustedSource};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note_in;
 use super::auth::Caller;
 use super::domains::Page;
@@ -25,7 +25,10 @@ use super::idempotency::Once;
     params(Page),
     responses((status = 200, body = List<TrustedSource>))
 )]
-pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Result<Json<List<TrustedSource>>, ApiError> {
+pub async fn list(
+    State(app): State<AppState>,
+    Query(query): Query<Page>,
+) -> Result<Json<List<TrustedSource>>, ApiError> {
     let limit = page_size(query.limit)?;
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
@@ -43,7 +46,7 @@ pub async fn list(State(app): State<Shared>, Query(query): Query<Page>) -> Resul
     )
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewTrustedSource>,
@@ -62,7 +65,7 @@ pub async fn create(
 
 /// Trusts a source no more: what it signed is not verified from here on, also what waits to be imported.
 #[utoipa::path(delete, path = "/api/v1/trusted-sources/{id}", responses((status = 204)))]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let gone = rows::delete(&mut transaction, id).await?.ok_or_else(|| ApiError::not_found("trusted source"))?;

@@ -11,15 +11,16 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::StreamExt;
 use uuid::Uuid;
 
+use crate::db::Acquire;
 use crate::db::uploads::{self as rows, Upload};
-use crate::db::{Acquire, PgConnection};
 use crate::domain::resource::Hash;
 
-use super::Shared;
+use super::AppState;
 use super::audit::note;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::extract::{Path, is_media_type};
+use super::held_uploads::held;
 use super::idempotency::Once;
 use super::openapi::Binary;
 use super::pieces::take;
@@ -59,7 +60,7 @@ pub async fn announced(request: Request, next: Next) -> Response {
 
 /// What the server can do of the protocol.
 #[utoipa::path(options, path = "/api/v1/uploads", responses((status = 204, description = "In the headers `Tus-…`")))]
-pub async fn options(State(app): State<Shared>) -> Response {
+pub async fn options(State(app): State<AppState>) -> Response {
     let headers = [
         ("tus-extension", EXTENSIONS.to_owned()),
         ("tus-max-size", app.config.limits.max_package_bytes.to_string()),
@@ -83,7 +84,7 @@ pub async fn options(State(app): State<Shared>) -> Response {
     )
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     request: Request,
@@ -126,7 +127,7 @@ pub async fn create(
         (status = 410, description = "It has expired"),
     )
 )]
-pub async fn head(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
+pub async fn head(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, ApiError> {
     let upload = find(&app, &caller, id).await?;
     let mut headers = HeaderMap::new();
     let lines = [
@@ -161,7 +162,7 @@ pub async fn head(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid
     )
 )]
 pub async fn patch(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     request: Request,
@@ -180,7 +181,7 @@ pub async fn patch(
     delete, path = "/api/v1/uploads/{id}", params(("Tus-Resumable" = String, Header, description = "1.0.0")),
     responses((status = 204, description = "Gone"))
 )]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     held(&mut transaction, &caller, id).await?;
@@ -201,7 +202,7 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
     responses((status = 204, description = "As the method that it stands for"))
 )]
 pub async fn overridden(
-    state: State<Shared>,
+    state: State<AppState>,
     caller: Caller,
     path: Path<Uuid>,
     request: Request,
@@ -218,16 +219,7 @@ pub async fn overridden(
     }
 }
 
-/// An upload of the caller, held until the transaction ends.
-pub(super) async fn held(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
-    let upload = rows::lock(connection, caller.user.id, id).await?.ok_or_else(|| ApiError::not_found("upload"))?;
-    if upload.expired {
-        return Err(ApiError::new(StatusCode::GONE, "gone", "The upload has expired. Begin a new one."));
-    }
-    Ok(upload)
-}
-
-async fn find(app: &Shared, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
+async fn find(app: &AppState, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     held(&mut transaction, caller, id).await
@@ -258,7 +250,7 @@ fn expires(upload: &Upload) -> (&'static str, String) {
 }
 
 /// All pieces of a complete upload, one after the other, as a body.
-pub(super) async fn content(app: &Shared, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
+pub(super) async fn content(app: &AppState, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let upload = held(&mut transaction, caller, id).await?;
@@ -281,7 +273,7 @@ pub(super) async fn content(app: &Shared, caller: &Caller, id: Uuid) -> Result<(
 }
 
 /// Removes the pieces of an upload that has become an import.
-pub(super) async fn clear(app: &Shared, id: Uuid) -> Result<(), ApiError> {
+pub(super) async fn clear(app: &AppState, id: Uuid) -> Result<(), ApiError> {
     let mut connection = app.pool.acquire().await?;
     for key in rows::pieces(&mut connection, id).await? {
         app.store.delete(&key).await?;

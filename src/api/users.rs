@@ -14,7 +14,7 @@ use crate::secrets;
 use crate::wire::List;
 use crate::wire::user::{NewToken, NewUser, Token, User, UserChange};
 
-use super::Shared;
+use super::AppState;
 use super::audit::note_in;
 use super::auth::Caller;
 use super::domains::Page;
@@ -29,7 +29,7 @@ const ADMIN: &str = "admin";
 /// The users of the caller's domain, by name.
 #[utoipa::path(get, path = "/api/v1/users", params(Page), responses((status = 200, body = List<User>)))]
 pub async fn list(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Query(query): Query<Page>,
 ) -> Result<Json<List<User>>, ApiError> {
@@ -47,7 +47,7 @@ pub async fn list(
     responses((status = 201, body = User), (status = 409, description = "A user of this name exists already"))
 )]
 pub async fn create(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     once: Once,
     JsonBody(new): JsonBody<NewUser>,
@@ -89,7 +89,7 @@ pub async fn create(
     )
 )]
 pub async fn change(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     JsonBody(change): JsonBody<UserChange>,
@@ -123,7 +123,7 @@ pub async fn change(
     delete, path = "/api/v1/users/{id}",
     responses((status = 204), (status = 409, description = "Nobody removes himself, nor the last administrator of the environment"))
 )]
-pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     if id == caller.user.id {
         return Err(ApiError::conflict("Nobody removes himself."));
     }
@@ -142,7 +142,7 @@ pub async fn delete(State(app): State<Shared>, caller: Caller, Path(id): Path<Uu
 /// A user's tokens, without the tokens themselves.
 #[utoipa::path(get, path = "/api/v1/users/{id}/tokens", params(Page), responses((status = 200, body = List<Token>)))]
 pub async fn tokens(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     Query(query): Query<Page>,
@@ -162,7 +162,7 @@ pub async fn tokens(
     responses((status = 201, body = Token), (status = 403, description = "The new token could do more than yours"))
 )]
 pub async fn create_token(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
     once: Once,
@@ -213,7 +213,7 @@ pub async fn create_token(
 /// Revokes a token, at once.
 #[utoipa::path(delete, path = "/api/v1/users/{id}/tokens/{token_id}", responses((status = 204)))]
 pub async fn delete_token(
-    State(app): State<Shared>,
+    State(app): State<AppState>,
     caller: Caller,
     Path((id, token_id)): Path<(Uuid, Uuid)>,
 ) -> Result<StatusCode, ApiError> {

@@ -92,7 +92,7 @@ async fn waiting(app: &App) -> Result<u64, JobError> {
         let mut transaction = app.pool.begin().await?;
         let days = app.config.retention.waiting_days;
         let Some(left) = db::records::long_waiting(&mut transaction, days).await? else { return Ok(count) };
-        let cancelled = Rest::Cancelled(planning::items::settle_items(&mut transaction, left.id).await?.counts);
+        let cancelled = Rest::Cancelled(planning::items::finalise_items(&mut transaction, left.id).await?.counts);
         db::import_entries::delete(&mut transaction, left.id).await?;
         db::records::rest(&mut transaction, left.id, cancelled).await?;
         let entry = db::audit::Entry {

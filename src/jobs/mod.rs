@@ -140,8 +140,8 @@ impl Context {
             return self.done().await;
         }
         let mut transaction = self.app.pool.begin().await?;
-        let settled = planning::items::settle_items(&mut transaction, self.job.record_id).await?;
-        let failed = Rest::Failed(settled.failure, serde_json::json!(error), settled.counts);
+        let ended = planning::items::finalise_items(&mut transaction, self.job.record_id).await?;
+        let failed = Rest::Failed(ended.failure, serde_json::json!(error), ended.counts);
         db::records::rest(&mut transaction, self.job.record_id, failed).await?;
         db::import_entries::delete(&mut transaction, self.job.record_id).await?;
         db::jobs::end(&mut transaction, &self.job).await?;

@@ -45,7 +45,7 @@ pub fn counts(items: &[Item]) -> Counts {
 }
 
 /// The items of a record that ends without doing its work.
-pub struct Settled {
+pub struct Finalised {
     /// Over all of them.
     pub counts: Counts,
     /// How it ends if it was not cancelled: an earlier run may have done some of it.
@@ -54,7 +54,7 @@ pub struct Settled {
 
 /// Makes the pending items of a record that ends without doing its work final. A chunk that cannot be read stays as it
 /// is, for a record can always end.
-pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Settled, DbError> {
+pub async fn finalise_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Finalised, DbError> {
     let (mut counts, mut failure) = (Counts::default(), Final::FAILED);
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
     for chunk in kept {
@@ -71,7 +71,7 @@ pub async fn settle_items(connection: &mut PgConnection, record_id: Uuid) -> Res
         }
         db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first as usize, &items)?).await?;
     }
-    Ok(Settled { counts, failure })
+    Ok(Finalised { counts, failure })
 }
 
 /// Items as the database keeps them.
