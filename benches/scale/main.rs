@@ -93,14 +93,27 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A catalogue with one revision of each resource: more would weigh on Postgres' own tools alone.
+async fn loaded(bench: &Bench, count: usize) -> anyhow::Result<Environment> {
+    let test = Environment::new(bench, "test").await?;
+    catalogue::load(&test, count, 0).await?;
+    // What loading has left in its memory is not the operations'.
+    test.restarted().await
+}
+
+async fn loaded_anew(bench: &Bench, before: Environment, count: usize) -> anyhow::Result<Environment> {
+    before.stop()?;
+    loaded(bench, count).await
+}
+
 /// All rounds of one number of resources.
 async fn measure(bench: &Bench, count: usize, rounds: usize) -> anyhow::Result<Figures> {
     let mut figures = Figures::new(count, rounds);
-    let mut test = Environment::new(bench, "test").await?;
-    catalogue::load(&test, count, 0).await?;
+    let mut test = loaded(bench, count).await?;
     for round in 1..=rounds {
-        // What loading has left in its memory is not the operations'.
-        test = test.restarted().await?;
+        if round > 1 {
+            test = loaded_anew(bench, test, count).await?;
+        }
         let (dumped, dump) = bench.dump("test")?;
         let (exported, package) = figures.watch(&[("export", &test)], offline::export(&test, count)).await?;
         figures.time(&gates::EXPORT, dumped, exported);
@@ -127,6 +140,7 @@ async fn measure(bench: &Bench, count: usize, rounds: usize) -> anyhow::Result<F
         let copied = figures.watch(&[("import with changed IDs", &production)], import(options, "create")).await?;
         figures.time(&gates::CHANGED_IDS, created, copied);
         production.stop()?;
+        test = loaded_anew(bench, test, count).await?;
         online::round(bench, &test, round, &mut figures).await?;
     }
     figures.commits = Some(commits::of_one_migration(bench, &test, count).await?);
