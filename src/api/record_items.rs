@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -71,10 +70,10 @@ pub async fn items(
     let mut connection = app.pool.acquire().await?;
     find(&mut connection, &caller, id).await?;
     let wanted = |item: &Item| {
-        let is = |value: Value, word: &Option<String>| word.as_ref().is_none_or(|word| value == **word);
-        is(serde_json::json!(item.status), &query.status)
-            && is(serde_json::json!(item.method), &query.method)
-            && query.kind.as_ref().is_none_or(|kind| *kind == item.kind)
+        let is = |word: Option<&str>, wanted: &Option<String>| wanted.is_none() || word == wanted.as_deref();
+        is(Some(item.status.as_str()), &query.status)
+            && is(item.method.map(Method::as_str), &query.method)
+            && is(Some(&item.kind), &query.kind)
             && !but.is_some_and(|status| item.is_as_sent(status))
     };
     let filter = (query.status.as_deref(), query.method.as_deref(), query.kind.as_deref());

@@ -25,3 +25,4 @@ pub mod transfer;
 pub mod trust;
 pub mod type_file;
 mod type_overlaps;
+mod words;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words::words;
+
 /// What an import does with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -22,20 +24,15 @@ pub enum Method {
     Blocked,
 }
 
-impl Method {
-    /// The word of the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Unchanged => "unchanged",
-            Self::Skip => "skip",
-            Self::Map => "map",
-            Self::Delete => "delete",
-            Self::Blocked => "blocked",
-        }
-    }
-}
+words!(Method {
+    Create = "create",
+    Update = "update",
+    Unchanged = "unchanged",
+    Skip = "skip",
+    Map = "map",
+    Delete = "delete",
+    Blocked = "blocked",
+});
 
 /// Where a resource stands in a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -53,32 +50,13 @@ pub enum Status {
     Unchanged,
 }
 
-impl Status {
-    /// The word of the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-impl Status {
-    /// From its word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "pending" => Self::Pending,
-            "succeeded" => Self::Succeeded,
-            "failed" => Self::Failed,
-            "skipped" => Self::Skipped,
-            "unchanged" => Self::Unchanged,
-            _ => return None,
-        })
-    }
-}
+words!(Status {
+    Pending = "pending",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Skipped = "skipped",
+    Unchanged = "unchanged",
+});
 
 /// How many items of a record have each method and status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

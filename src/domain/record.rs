@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Counts;
+use super::words::words;
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -137,20 +138,6 @@ pub struct WrongState {
     pub attempt: &'static str,
 }
 
-macro_rules! words {
-    ($type:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
-        impl $type {
-            /// The word of the contract.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-            /// From the word of the contract.
-            pub fn parse(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
-}
 words!(RecordKind { Export = "export", Import = "import", Online = "online" });
 words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate", Recall = "recall" });
 words!(RecordStatus {
