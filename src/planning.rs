@@ -59,6 +59,28 @@ pub enum PlanningError {
     Stopped,
 }
 
+/// An import that is planned, as it was parsed and chosen.
+#[derive(Clone, Copy)]
+pub struct Import<'a> {
+    /// Everything at hand.
+    pub app: &'a App,
+    /// Its record.
+    pub record: &'a Record,
+    /// Of its package.
+    pub manifest: &'a Manifest,
+    /// What the user chose.
+    pub request: &'a PlanRequest,
+    /// The resources of its package.
+    pub entries: &'a [Entry],
+}
+
+impl Import<'_> {
+    async fn facts(&self, connection: &mut PgConnection, options: &Options) -> Result<Facts, DbError> {
+        let (domain_id, source) = (self.record.domain_id, &self.manifest.environment.id);
+        db::facts::load(connection, &self.app.types, domain_id, source, self.entries, options).await
+    }
+}
+
 /// A plan with what it was made of.
 pub struct Planning {
     /// What the user chose.
@@ -74,23 +96,24 @@ pub struct Planning {
 }
 
 impl Planning {
-    /// Makes the plan of a parsed import as the target stands now. `before`, a plan of the same import and
-    /// options, spares reading the package again where its mapping still holds.
-    pub async fn make(
-        app: &App,
+    /// Makes the plan of an import as the target stands now.
+    pub async fn make(import: Import<'_>, connection: &mut PgConnection) -> Result<Self, PlanningError> {
+        Self::make_after(import, connection, None).await
+    }
+
+    /// The same; `before`, an earlier plan of the same import and options, spares rewriting bodies again where its
+    /// mapping still holds.
+    async fn make_after(
+        import: Import<'_>,
         connection: &mut PgConnection,
-        record: &Record,
-        manifest: &Manifest,
-        request: &PlanRequest,
-        entries: &[Entry],
         before: Option<&Planning>,
     ) -> Result<Self, PlanningError> {
+        let Import { app, record, manifest, request, entries } = import;
         let mut options = options(request).map_err(|_| DbError::Corrupt("records.options"))?;
-        let source = &manifest.environment.id;
         let mut done = done_before(connection, record, &mut options).await?;
-        let mut facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+        let mut facts = import.facts(connection, &options).await?;
         if !still_there(&mut done, &mut options, &facts) {
-            facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &options).await?;
+            facts = import.facts(connection, &options).await?;
         }
         let fresh = FreshFrom(record.id);
         let mut id_map = import_plan::id_map(entries, &options, &facts, &fresh);
@@ -115,25 +138,13 @@ impl Planning {
 
     /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
     /// replaces.
-    ///
-    /// # Errors
-    /// As for [`Self::make`].
-    pub async fn still_holds(
-        &self,
-        app: &App,
-        connection: &mut PgConnection,
-        record: &Record,
-        manifest: &Manifest,
-        request: &PlanRequest,
-        entries: &[Entry],
-    ) -> Result<bool, PlanningError> {
+    pub async fn still_holds(&self, import: Import<'_>, connection: &mut PgConnection) -> Result<bool, PlanningError> {
         // A plan is a function of what is known of the target.
-        let source = &manifest.environment.id;
-        let facts = db::facts::load(connection, &app.types, record.domain_id, source, entries, &self.options).await?;
+        let facts = import.facts(connection, &self.options).await?;
         if facts == self.facts {
             return Ok(true);
         }
-        let now = Self::make(app, connection, record, manifest, request, entries, Some(self)).await?;
+        let now = Self::make_after(import, connection, Some(self)).await?;
         let revision = |facts: &Facts, id| facts.resources.get(id).map(|existing| existing.revision);
         let mut updated = self.plan.items.iter().filter(|item| item.method == Method::Update);
         let replaced = updated.all(|item| revision(&self.facts, &item.new_id) == revision(&now.facts, &item.new_id));

@@ -10,8 +10,8 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 
 use crate::db::callers::{self, Signed};
-use crate::db::locks;
 use crate::db::users::User;
+use crate::db::{PgConnection, locks};
 use crate::domain::permission::{Permission, held};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::sight::Sight;
@@ -78,14 +78,13 @@ impl Caller {
     /// # Errors
     /// 401: they are not good any more.
     pub(super) async fn by(
-        app: &AppState,
+        connection: &mut PgConnection,
         credentials: Credentials,
         address: Option<IpAddr>,
     ) -> Result<Self, ApiError> {
-        let mut connection = app.pool.acquire().await?;
         let found = match credentials {
-            Credentials::Token(hash) => callers::by_token(&mut connection, &hash.0).await?,
-            Credentials::Session(hash) => callers::by_session(&mut connection, &hash.0).await?,
+            Credentials::Token(hash) => callers::by_token(connection, &hash.0).await?,
+            Credentials::Session(hash) => callers::by_session(connection, &hash.0).await?,
         };
         Ok(Self::of(found.ok_or_else(unauthorized)?, credentials, address))
     }
@@ -177,11 +176,13 @@ pub async fn authorize(
 ) -> Result<Response, ApiError> {
     if needs != Needs::Nothing {
         let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
-        let caller = Caller::by(&app, credentials(&app, request.headers())?, address).await?;
+        let credentials = credentials(&app, request.headers())?;
+        let mut connection = app.pool.acquire().await?;
+        let caller = Caller::by(&mut connection, credentials, address).await?;
         if !request.method().is_safe() {
-            let mut connection = app.pool.acquire().await?;
             locks::check_types(&mut connection, &app.types_digest).await?;
         }
+        drop(connection);
         let by_cookie = matches!(caller.credentials, Credentials::Session(_));
         if by_cookie && !request.method().is_safe() && !cookie::is_own_page(&app, request.headers()) {
             let detail = "This request does not come from this server's own page. Programs use a token.";

@@ -86,8 +86,8 @@ impl Follower {
     async fn look(&mut self) -> Result<String, ApiError> {
         // A token that was revoked meanwhile hears no more.
         // Credentials that are revoked, or changed, count at once here too.
-        self.caller = Caller::by(&self.app, self.caller.credentials, self.caller.address).await?;
         let mut connection = self.app.pool.acquire().await?;
+        self.caller = Caller::by(&mut connection, self.caller.credentials, self.caller.address).await?;
         let record = find(&mut connection, &self.caller, self.id).await?;
         let ended = record.status.is_final();
         let record = ticked(&mut connection, record).await?;

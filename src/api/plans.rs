@@ -14,7 +14,7 @@ use crate::db::{self, Acquire, DbError, PgConnection, jobs};
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
-use crate::planning::{self, Planning};
+use crate::planning::{self, Import, Planning};
 use crate::trust;
 use crate::wire::FieldProblem;
 use crate::wire::record::{Item, PlanRequest, Record};
@@ -119,7 +119,8 @@ impl Draft {
         let options = checked(connection, record, request).await?;
         let entries = db::import_entries::load(connection, record.id).await?;
         let manifest = planning::manifest(connection, record.id).await?;
-        let planning = Planning::make(app, connection, record, &manifest, request, &entries, None).await?;
+        let import = Import { app, record, manifest: &manifest, request, entries: &entries };
+        let planning = Planning::make(import, connection).await?;
         let misfits = misfits(&options, &entries, &planning.facts);
         let (plan, items) = planning.preview(&entries)?;
         let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");

@@ -96,7 +96,6 @@ async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Opti
     jobs::stop(&mut transaction, id).await?;
     let cancelled = Rest::Cancelled(planning::items::finalise_items(&mut transaction, id).await?.counts);
     note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
-    db::import_entries::delete(&mut transaction, id).await?;
     db::records::rest(&mut transaction, id, cancelled).await?;
     let recall = !writing && record.kind == RecordKind::Online && record.package_key.is_some();
     if recall {

@@ -88,7 +88,9 @@ pub async fn count(connection: &mut PgConnection, ids: &[i64]) -> Result<i64, Db
 
 /// Notes that a record's run stages bodies in a block.
 pub async fn note_run(connection: &mut PgConnection, block: i64, record_id: Uuid) -> Result<(), DbError> {
-    sqlx::query!("insert into runs (block, record_id) values ($1, $2)", block, record_id).execute(connection).await?;
+    sqlx::query!("insert into runs (block, record_id) values ($1, $2) on conflict do nothing", block, record_id)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -42,8 +42,8 @@ pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<
     Ok(entries)
 }
 
-/// Forgets the entries of a record that has ended.
-pub async fn delete(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
+/// Forgets the entries of a record; when it ends, the database does so by itself.
+async fn delete(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
     sqlx::query!("delete from import_entries where record_id = $1", record_id).execute(connection).await?;
     Ok(())
 }

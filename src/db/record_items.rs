@@ -36,7 +36,7 @@ pub struct NewChunk {
 pub async fn replace(connection: &mut PgConnection, record_id: Uuid, chunks: &[NewChunk]) -> Result<(), DbError> {
     clear(connection, record_id).await?;
     for chunk in chunks {
-        insert(connection, record_id, chunk).await?;
+        put(connection, record_id, chunk).await?;
     }
     Ok(())
 }
@@ -47,26 +47,12 @@ pub async fn clear(connection: &mut PgConnection, record_id: Uuid) -> Result<(),
     Ok(())
 }
 
-/// Adds a chunk of items.
-pub async fn insert(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
+/// Writes a chunk of items, in the place of one that begins there.
+pub async fn put(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
     sqlx::query!(
-        "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)",
-        record_id,
-        chunk.first,
-        &chunk.methods,
-        &chunk.statuses,
-        &chunk.types,
-        chunk.items
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Writes a chunk in the place of the one that begins there.
-pub async fn rewrite(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChunk) -> Result<(), DbError> {
-    sqlx::query!(
-        "update record_items set methods = $3, statuses = $4, types = $5, items = $6 where record_id = $1 and first = $2",
+        "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)
+         on conflict (record_id, first) do update set methods = excluded.methods, statuses = excluded.statuses,
+            types = excluded.types, items = excluded.items",
         record_id,
         chunk.first,
         &chunk.methods,

@@ -93,7 +93,6 @@ async fn waiting(app: &App) -> Result<u64, JobError> {
         let days = app.config.retention.waiting_days;
         let Some(left) = db::records::long_waiting(&mut transaction, days).await? else { return Ok(count) };
         let cancelled = Rest::Cancelled(planning::items::finalise_items(&mut transaction, left.id).await?.counts);
-        db::import_entries::delete(&mut transaction, left.id).await?;
         db::records::rest(&mut transaction, left.id, cancelled).await?;
         let entry = db::audit::Entry {
             domain_id: Some(left.domain_id),

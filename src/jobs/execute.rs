@@ -8,15 +8,14 @@ use crate::db::attachments::Cause;
 use crate::db::definitions;
 use crate::db::merge::{self, Writer};
 use crate::db::record_items::CHUNK;
-use crate::db::records::{Executed, Queued, Record, Rest};
+use crate::db::records::{Executed, Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
-use crate::domain::manifest::Manifest;
 use crate::domain::outcome::{Counts, Method};
 use crate::domain::record::{Final, JobKind};
 use crate::domain::resource::Hash;
 use crate::domain::transfer::{Run, Transfer};
-use crate::planning::{self, Planning};
+use crate::planning::{self, Import, Planning};
 use crate::trust;
 use crate::wire::record::{PlanRequest, RecordError};
 
@@ -38,8 +37,9 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let blocks: HashSet<i64> =
         entries.iter().filter_map(|entry| entry.definition_id).map(definitions::block_of).collect();
     let blocks: Vec<i64> = blocks.into_iter().collect();
-    let attempted =
-        Attempt { context: &context, record: &record, manifest: &manifest, request: &request, entries: &entries };
+    let import =
+        Import { app: &context.app, record: &record, manifest: &manifest, request: &request, entries: &entries };
+    let attempted = Attempt { context: &context, import, entries: &entries };
     for _ in 0..TRIES {
         // What an earlier try has rewritten is not used any more.
         definitions::drop_other_runs(&mut connection, record.id, &blocks).await?;
@@ -61,15 +61,14 @@ enum Attempted {
 
 struct Attempt<'a> {
     context: &'a Context,
-    record: &'a Record,
-    manifest: &'a Manifest,
-    request: &'a PlanRequest,
+    import: Import<'a>,
+    /// The same as those of the import.
     entries: &'a Arc<Vec<Entry>>,
 }
 
 impl Attempt<'_> {
     async fn once(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
-        let planning = Arc::new(self.plan(connection).await?);
+        let planning = Arc::new(Planning::make(self.import, connection).await?);
         if !planning.plan.lacking.is_empty() {
             // The target moved since: what was left out as it had it must be sent now.
             let mut transaction = connection.begin().await?;
@@ -84,8 +83,8 @@ impl Attempt<'_> {
             transaction.commit().await?;
             return Ok(Attempted::Done);
         }
-        let owner = self.request.owner.clone();
-        let (record, entries) = (self.record.clone(), self.entries.clone());
+        let owner = self.import.request.owner.clone();
+        let (record, entries) = (self.import.record.clone(), self.entries.clone());
         let staging = Staging::new(self.context.clone(), connection, record, entries, planning.clone(), owner).await?;
         let staging = Arc::new(staging);
         if !self.bodies_are_there(connection, &staging).await? {
@@ -102,12 +101,12 @@ impl Attempt<'_> {
             transaction.commit().await?;
             return Ok(Attempted::Done);
         }
-        db::locks::hold_catalogue(&mut transaction, self.record.domain_id).await?;
+        db::locks::hold_catalogue(&mut transaction, self.import.record.domain_id).await?;
         db::locks::check_types(&mut transaction, &self.context.app.types_digest).await?;
         if !planning.facts.license.is_empty() {
             db::locks::hold_license(&mut transaction).await?;
         }
-        if !self.still_holds(&mut transaction, &planning).await? {
+        if !planning.still_holds(self.import, &mut transaction).await? {
             transaction.rollback().await?;
             return Ok(Attempted::Moved);
         }
@@ -135,22 +134,12 @@ impl Attempt<'_> {
     /// Has the package parsed once more; the import goes on by itself then.
     async fn parse_again(&self, connection: &mut PgConnection) -> Result<Attempted, JobError> {
         let mut transaction = connection.begin().await?;
-        let transfer = Transfer { run: Run::Again, ..self.record.transfer.clone() };
-        db::records::queue(&mut transaction, self.record.id, Queued::ParseAgain(transfer)).await?;
+        let transfer = Transfer { run: Run::Again, ..self.import.record.transfer.clone() };
+        db::records::queue(&mut transaction, self.import.record.id, Queued::ParseAgain(transfer)).await?;
         db::jobs::end(&mut transaction, &self.context.job).await?;
-        db::jobs::queue(&mut transaction, JobKind::Parse, self.record.id, self.record.domain_id).await?;
+        db::jobs::queue(&mut transaction, JobKind::Parse, self.import.record.id, self.import.record.domain_id).await?;
         transaction.commit().await?;
         Ok(Attempted::Done)
-    }
-
-    async fn plan(&self, connection: &mut PgConnection) -> Result<Planning, JobError> {
-        let app = &self.context.app;
-        Ok(Planning::make(app, connection, self.record, self.manifest, self.request, self.entries, None).await?)
-    }
-
-    async fn still_holds(&self, connection: &mut PgConnection, planning: &Planning) -> Result<bool, JobError> {
-        let app = &self.context.app;
-        Ok(planning.still_holds(app, connection, self.record, self.manifest, self.request, self.entries).await?)
     }
 
     async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
@@ -191,18 +180,18 @@ impl Attempt<'_> {
 
     fn writer(&self) -> Writer<'_> {
         Writer {
-            domain_id: self.record.domain_id,
-            username: &self.record.requested_by,
-            record_id: Some(self.record.id),
-            source_environment: Some(&self.manifest.environment.id),
+            domain_id: self.import.record.domain_id,
+            username: &self.import.record.requested_by,
+            record_id: Some(self.import.record.id),
+            source_environment: Some(&self.import.manifest.environment.id),
         }
     }
 
     /// Has the record wait for the contents that it lacks.
     async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
         let (plan, items) = planning.preview(self.entries)?;
-        db::record_items::replace(connection, self.record.id, &items).await?;
-        db::records::rest(connection, self.record.id, Rest::Planned(plan)).await?;
+        db::record_items::replace(connection, self.import.record.id, &items).await?;
+        db::records::rest(connection, self.import.record.id, Rest::Planned(plan)).await?;
         Ok(db::jobs::end(connection, &self.context.job).await?)
     }
 
@@ -215,11 +204,11 @@ impl Attempt<'_> {
         outcome: Outcome,
     ) -> Result<(), JobError> {
         let mut counts = Counts::default();
-        db::record_items::clear(connection, self.record.id).await?;
+        db::record_items::clear(connection, self.import.record.id).await?;
         for (number, items) in planning.executed(self.entries, applied).enumerate() {
             items.iter().for_each(|item| counts.add(item.method, item.status));
             let chunk = planning::items::chunk(number * CHUNK, &items)?;
-            db::record_items::insert(connection, self.record.id, &chunk).await?;
+            db::record_items::put(connection, self.import.record.id, &chunk).await?;
         }
         let executed = Executed {
             status: if applied { Final::of_import(&counts) } else { Final::FAILED },
@@ -232,12 +221,12 @@ impl Attempt<'_> {
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
             let unused: Vec<i64> = bodies.filter(|id| !outcome.bodies.contains(id)).collect();
-            trust::pin(&self.context.app, connection, self.record, &self.manifest.environment).await?;
-            let source = &self.manifest.environment.id;
-            db::index_pages::keep_last(connection, self.record.domain_id, source, self.record.id).await?;
-            definitions::use_runs(connection, self.record.id, &unused).await?;
+            trust::pin(&self.context.app, connection, self.import.record, &self.import.manifest.environment).await?;
+            let source = &self.import.manifest.environment.id;
+            db::index_pages::keep_last(connection, self.import.record.domain_id, source, self.import.record.id).await?;
+            definitions::use_runs(connection, self.import.record.id, &unused).await?;
         }
-        db::records::rest(connection, self.record.id, Rest::Executed(executed)).await?;
+        db::records::rest(connection, self.import.record.id, Rest::Executed(executed)).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
     }

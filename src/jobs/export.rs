@@ -65,7 +65,7 @@ pub(super) struct Exported {
     /// The attachments, in the order of who names them.
     pub(super) named: Arc<Vec<Named>>,
     /// Who stands in pages that the target has: they come last there, lowest ID first.
-    paged: HashSet<ResourceId>,
+    paged: Arc<HashSet<ResourceId>>,
     pub(super) packed: Packed,
 }
 

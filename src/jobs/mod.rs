@@ -32,9 +32,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::db::definitions::Bodies;
 use crate::db::jobs::Job;
 use crate::db::records::{Note, Record, Rest};
-use crate::db::{self, PoolConnection, Postgres, Transaction};
+use crate::db::{self, Acquire, PgConnection, PoolConnection, Postgres, Transaction};
 use crate::domain::record::{JobKind, Phase};
 use crate::planning;
 use crate::wire::record::{Item, RecordError};
@@ -94,6 +95,17 @@ impl Context {
         Ok(connection)
     }
 
+    /// Writes bodies where nobody sees them yet. They may be lost: the commit of what points at them is not.
+    pub(crate) async fn send_bodies(&self, connection: &mut PgConnection, bodies: &mut Bodies) -> Result<(), JobError> {
+        let mut transaction = connection.begin().await?;
+        db::commit_lazily(&mut transaction).await?;
+        db::locks::share_types(&mut transaction, &self.app.types_digest).await?;
+        db::definitions::note_run(&mut transaction, bodies.block(), self.job.record_id).await?;
+        bodies.send(&mut transaction).await?;
+        db::jobs::fence(&mut transaction, &self.job).await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Writes to the record while the job goes on.
     pub(crate) async fn note(&self, note: Note) -> Result<(), JobError> {
         self.keep(None, note).await
@@ -143,7 +155,6 @@ impl Context {
         let ended = planning::items::finalise_items(&mut transaction, self.job.record_id).await?;
         let failed = Rest::Failed(ended.failure, serde_json::json!(error), ended.counts);
         db::records::rest(&mut transaction, self.job.record_id, failed).await?;
-        db::import_entries::delete(&mut transaction, self.job.record_id).await?;
         db::jobs::end(&mut transaction, &self.job).await?;
         transaction.commit().await?;
         Ok(())

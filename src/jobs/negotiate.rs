@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -69,13 +70,13 @@ pub(super) async fn ask(
         lacking.attachments.extend(answer.attachments);
     }
     let missing: HashSet<Hash> = lacking.attachments.iter().filter_map(|hash| Hash::parse(hash)).collect();
-    let lacking: HashSet<String> = lacking.ids.into_iter().collect();
+    let lacking: Arc<HashSet<String>> = Arc::new(lacking.ids.into_iter().collect());
     pages.retain(|page| !page.ids.iter().any(|id| lacking.contains(id.as_str())));
     Ok(Some(LeaveOut {
         base: there,
         lacking,
         attachments: missing,
-        paged: pages.iter().flat_map(|page| page.ids.iter().cloned()).collect(),
+        paged: Arc::new(pages.iter().flat_map(|page| page.ids.iter().cloned()).collect()),
         pages: pages.into_iter().map(|page| page.name).collect(),
     }))
 }

@@ -53,13 +53,13 @@ pub(super) struct LeaveOut {
     /// The target's ID.
     pub(super) base: String,
     /// What it lacks.
-    pub(super) lacking: HashSet<String>,
+    pub(super) lacking: Arc<HashSet<String>>,
     /// The attachment bytes that it lacks.
     pub(super) attachments: HashSet<Hash>,
     /// The pages of the index that it has, with nothing in them that it lacks.
     pub(super) pages: Vec<Hash>,
     /// What stands in them.
-    pub(super) paged: HashSet<ResourceId>,
+    pub(super) paged: Arc<HashSet<ResourceId>>,
 }
 
 impl Prepared {
@@ -142,11 +142,10 @@ pub(super) async fn write(
     let (lines, types) = ((resolved.clone(), named.clone()), app.types.clone());
     let lacking = leave_out.as_ref().map(|out| out.lacking.clone());
     let paged = leave_out.as_ref().map(|out| out.paged.clone()).unwrap_or_default();
-    let paged = Arc::new(paged);
     let listed = paged.clone();
     let index = tokio::task::spawn_blocking(move || {
         let (resolved, named) = lines;
-        Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_ref(), &listed))
+        Shard::compress(|out| lines::index(out, &resolved, &named, &types, lacking.as_deref(), &listed))
     });
     let pending = VecDeque::from([(INDEX.to_owned(), index)]);
     zip = shards(context, &nodes, pending, zip).await?;

@@ -21,7 +21,7 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::transfer::Run;
 use crate::package::reader::{Lines, Package};
 use crate::package::{PackageError, attachment_name};
-use crate::planning::{self, Planning};
+use crate::planning::{self, Import, Planning};
 use crate::store::attachment_key;
 use crate::trust;
 use crate::wire::record::PlanRequest;
@@ -77,7 +77,8 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     }
     let signature = trust::check(app, &mut transaction, record.domain_id, &manifest.environment).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
-    let planning = Planning::make(app, &mut transaction, record, &manifest, &options, &entries, None).await?;
+    let import = Import { app, record, manifest: &manifest, request: &options, entries: &entries };
+    let planning = Planning::make(import, &mut transaction).await?;
     let (plan, items) = planning.preview(&entries)?;
     // One that was executed and is tried again goes on by itself.
     let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
@@ -194,7 +195,7 @@ async fn read(
     let mut decoded = Box::pin(decoded.buffered(AT_ONCE));
     let mut bodies = Bodies::begin(connection).await?;
     let block = bodies.block();
-    let (mut failed, mut reported, mut noted) = (None, 0, false);
+    let (mut failed, mut reported, mut some_sent) = (None, 0, false);
     let count = index.len();
     while let Some(batch) = decoded.next().await {
         match batch {
@@ -210,7 +211,8 @@ async fn read(
             }
         }
         if bodies.len() >= SEND_BYTES {
-            send(context, connection, &mut bodies, block, std::mem::replace(&mut noted, true)).await?;
+            context.send_bodies(connection, &mut bodies).await?;
+            some_sent = true;
         }
         if found.len() >= reported + REPORT && found.len() < count {
             reported = found.len();
@@ -228,8 +230,8 @@ async fn read(
         let reason = format!("the index lists {} resources, {sent} are there", index.sent());
         return Err(PackageError::Incomplete(reason).into());
     }
-    if noted && !bodies.is_empty() {
-        send(context, connection, &mut bodies, block, noted).await?;
+    if some_sent && !bodies.is_empty() {
+        context.send_bodies(connection, &mut bodies).await?;
     }
     let unsent = (!bodies.is_empty()).then_some(bodies);
     let package = attachments(context, connection, package).await?;
@@ -252,25 +254,6 @@ async fn known_pages(
     let lines: Result<Vec<String>, PackageError> =
         names.iter().map(|name| found.remove(name).ok_or_else(gone)).collect();
     Ok(lines?)
-}
-
-/// Writes bodies where nobody sees them yet. They may be lost: the commit of what points at them is not.
-async fn send(
-    context: &Context,
-    connection: &mut PgConnection,
-    bodies: &mut Bodies,
-    block: i64,
-    noted: bool,
-) -> Result<(), JobError> {
-    let mut transaction = connection.begin().await?;
-    db::commit_lazily(&mut transaction).await?;
-    db::locks::share_types(&mut transaction, &context.app.types_digest).await?;
-    if !noted {
-        definitions::note_run(&mut transaction, block, context.job.record_id).await?;
-    }
-    bodies.send(&mut transaction).await?;
-    db::jobs::fence(&mut transaction, &context.job).await?;
-    Ok(transaction.commit().await?)
 }
 
 /// Verifies the attachment bytes of a package, names them for the record, and puts those into the store that it does not

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::db::definitions::{self, Bodies};
-use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::db::definitions::Bodies;
+use crate::db::{DbError, PgConnection};
 use crate::domain::content::Content;
 use crate::domain::failure;
 use crate::domain::id_map::Unwritable;
@@ -34,8 +34,7 @@ pub(super) async fn rewrite(
         return Ok(rewritten);
     }
     let mut bodies = Bodies::begin(connection).await?;
-    let block = bodies.block();
-    for (number, portion) in wanted.chunks(PORTION).enumerate() {
+    for portion in wanted.chunks(PORTION) {
         let texts = load_bodies(connection, portion.iter().map(|(_, id)| *id).collect()).await?;
         let (work, places) = (staging.clone(), portion.to_vec());
         let read = blocking(move || read(&work, &places, &texts)).await?;
@@ -44,14 +43,7 @@ pub(super) async fn rewrite(
             let definition_id = if changed { bodies.add(&body) } else { *id };
             rewritten.insert(at, Rewritten { definition_id, hash, parts, openings });
         }
-        let mut transaction = connection.begin().await?;
-        db::commit_lazily(&mut transaction).await?;
-        if number == 0 {
-            definitions::note_run(&mut transaction, block, staging.record.id).await?;
-        }
-        bodies.send(&mut transaction).await?;
-        db::jobs::fence(&mut transaction, &staging.context.job).await?;
-        transaction.commit().await?;
+        staging.context.send_bodies(connection, &mut bodies).await?;
     }
     Ok(rewritten)
 }

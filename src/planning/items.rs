@@ -69,7 +69,7 @@ pub async fn finalise_items(connection: &mut PgConnection, record_id: Uuid) -> R
         if items.iter().any(|item| matches!(item.status, Status::Succeeded | Status::Unchanged)) {
             failure = Final::PARTIALLY_SUCCEEDED;
         }
-        db::record_items::rewrite(connection, record_id, &self::chunk(chunk.first as usize, &items)?).await?;
+        db::record_items::put(connection, record_id, &self::chunk(chunk.first as usize, &items)?).await?;
     }
     Ok(Finalised { counts, failure })
 }

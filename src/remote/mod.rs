@@ -44,7 +44,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often one looks whether something moves.
 const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of a body that are handed to the connection at a time.
-const MOUTHFUL: usize = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 /// Bytes of a package that are sent, and committed at the target, at a time;
 pub const PIECE: usize = 5 * 1024 * 1024;
 /// as few as this on a slow way, where more do not arrive in time.
@@ -198,12 +198,12 @@ impl Remote {
         let length = body.len();
         let moved = Arc::new(AtomicU64::new(0));
         let sent = moved.clone();
-        let mouthfuls = (0..length).step_by(MOUTHFUL).map(move |from| {
+        let chunks = (0..length).step_by(CHUNK).map(move |from| {
             sent.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, std::io::Error>(body.slice(from..length.min(from + MOUTHFUL)))
+            Ok::<_, std::io::Error>(body.slice(from..length.min(from + CHUNK)))
         });
         let request =
-            request.header("content-length", length).body(Body::wrap_stream(futures_util::stream::iter(mouthfuls)));
+            request.header("content-length", length).body(Body::wrap_stream(futures_util::stream::iter(chunks)));
         // There is no time-out for writing: a target that stops reading would hold the connection for ever.
         let stalled = async {
             let (mut seen, mut since) = (0, Instant::now());
