@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::db::{self, Acquire};
+use crate::db;
 use crate::domain::resource::{Hash, parse_attachment_path};
 use crate::store::{ScratchFile, StoreError, attachment_key};
 
@@ -57,8 +57,7 @@ pub async fn put(
     let (file, hash, size) = receive(&app, whole(request.into_body()), limit).await?;
     let key = attachment_key(&hash);
     app.store.ensure(&key, file.path(), size).await?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     db::locks::share_bytes(&mut transaction, std::iter::once(&hash)).await?;
     // Until here nothing may have named them, so that they were cleaned away.
     app.store.ensure(&key, file.path(), size).await?;

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::db::{self, Acquire, domains};
+use crate::db::{self, domains};
 use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::environment::{Domain, NewDomain};
@@ -52,8 +52,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Domain>), ApiError> {
     // A domain's name stands in addresses and settings, so it follows the rule of IDs.
     let name = ResourceId::parse(new.name.trim()).map_err(|refused| ApiError::field("name", refused.reason))?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let made = domains::insert(&mut transaction, name.as_str()).await?;
     note_in(&mut transaction, &caller, None, "domain.create", ("domain", &made.name), serde_json::json!({})).await?;
     let created = once.created(&mut transaction, to_wire(made)).await?;

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use crate::db::{self, Acquire, PgConnection};
+use crate::db::{self, PgConnection};
 use crate::domain::manifest::FORMAT;
 use crate::domain::resource_type::UniqueName;
 use crate::wire::List;
@@ -79,8 +79,7 @@ pub async fn change(
             "is not a resource type",
         ));
     }
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     for (kind, enabled) in &change.features {
         db::environment::set_feature(&mut transaction, kind, *enabled).await?;
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::db::{self, Acquire, grants};
+use crate::db::{self, grants};
 use crate::domain::permission::Permission;
 use crate::domain::resource::parse_directory;
 use crate::wire::List;
@@ -64,8 +64,7 @@ pub async fn create(
         Access::Read => Permission::ResourceRead,
         Access::Write => Permission::ResourceWrite,
     })?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let access = new.access.as_str();
     let made = grants::insert(&mut transaction, caller.domain_id(), new.user_id, &directory, access).await?;
     let made = made.ok_or_else(|| ApiError::field("user_id", "names no user of this domain"))?;
@@ -79,8 +78,7 @@ pub async fn create(
 /// Takes a grant away, at once.
 #[utoipa::path(delete, path = "/api/v1/grants/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     if !grants::delete(&mut transaction, caller.domain_id(), id).await? {
         return Err(ApiError::not_found("grant"));
     }

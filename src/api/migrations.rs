@@ -95,8 +95,7 @@ pub async fn confirm(
     MaybeJson(request): MaybeJson<ConfirmRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let request = request.unwrap_or_default();
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
     if record.kind != RecordKind::Online {
         return Err(ApiError::not_found("migration"));

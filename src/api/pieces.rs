@@ -10,7 +10,6 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::db::Acquire;
 use crate::db::uploads::{Upload, add_piece};
 use crate::store::{ScratchFile, upload_key};
 
@@ -104,8 +103,7 @@ async fn receive(
 async fn commit(app: &AppState, caller: &Caller, id: Uuid, offset: u64, piece: &Piece) -> Result<u64, ApiError> {
     let key = upload_key(id, offset);
     app.store.put_file(&key, piece.file.path()).await?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let upload = match held(&mut transaction, caller, id).await {
         Ok(upload) if upload.received == offset && upload.record_id.is_none() => upload,
         refused => {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::{Acquire, pinned_sources as rows};
+use crate::db::pinned_sources as rows;
 use crate::wire::List;
 use crate::wire::trust::PinnedSource;
 
@@ -37,8 +37,7 @@ pub async fn list(
 /// Forgets the key of a source: the next import of it that is executed pins the key that it has then.
 #[utoipa::path(delete, path = "/api/v1/pinned-sources/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let gone = rows::delete(&mut transaction, caller.domain_id(), id).await?;
     let gone = gone.ok_or_else(|| ApiError::not_found("pinned source"))?;
     let details = serde_json::json!({"name": gone.name, "public_key": gone.public_key});

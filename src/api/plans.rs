@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::db::record_items::NewChunk;
 use crate::db::records::{Plan, Queued};
-use crate::db::{self, Acquire, DbError, PgConnection, jobs};
+use crate::db::{self, DbError, PgConnection, jobs};
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
@@ -43,8 +43,7 @@ pub async fn plan(
     Path(id): Path<Uuid>,
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Record>, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "planned").await?;
     let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
@@ -174,8 +173,7 @@ pub async fn execute(
     let body = body.unwrap_or_default();
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
     let has_options = body.keys().any(|key| key != "plan_digest");
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
     let manifest = planning::manifest(&mut transaction, id).await?;

@@ -181,8 +181,7 @@ pub async fn retry(
     MaybeJson(request): MaybeJson<RetryRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let passphrase = request.unwrap_or_default().passphrase;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let record = lock(&mut transaction, &caller, id).await?;
     caller.require(needed(record.kind))?;
     if record.options["with_secrets"] == true || record.options["carry_secrets"] == true {

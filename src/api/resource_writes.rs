@@ -15,7 +15,7 @@ use crate::db::definitions::Bodies;
 use crate::db::merge::Writer;
 use crate::db::resources::{self, Current};
 use crate::db::staging::{Replaced, Staged, StagedResource};
-use crate::db::{self, Acquire, PgConnection};
+use crate::db::{self, PgConnection};
 use crate::domain::closure::on_cycles;
 use crate::domain::content::{self, Content};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
@@ -58,8 +58,7 @@ pub async fn put(
     JsonBody(body): JsonBody<PutResource>,
 ) -> Result<Response, ApiError> {
     let id = ResourceId::parse(&id)?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let mut write = Write::begin(&app, &caller, &mut transaction).await?;
     let line = BatchLine {
         id: id.to_string(),
@@ -122,8 +121,7 @@ pub async fn batch(
         tokio::fs::File::open(file.path()).await?,
         tokio_util::codec::LinesCodec::new_with_max_length(usize::try_from(longest).unwrap_or(usize::MAX)),
     );
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let mut write = Write::begin(&app, &caller, &mut transaction).await?;
     let at_line = |(line, error): (usize, ApiError)| error.at(&format!("line {}", line + 1));
     let mut portion = Vec::with_capacity(PORTION);
@@ -418,8 +416,7 @@ pub async fn delete(
     Query(query): Query<DeleteQuery>,
 ) -> Result<StatusCode, ApiError> {
     let id = ResourceId::parse(&id)?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     db::locks::share_catalogue(&mut transaction, caller.domain_id()).await?;
     let ids = [id.to_string()];
     let found = resources::lock(&mut transaction, &ids).await?.pop();

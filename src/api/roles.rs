@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::db::{Acquire, PgConnection, roles};
+use crate::db::{PgConnection, roles};
 use crate::domain::permission::{BUILT_IN, DEFAULT_DOMAIN, Permission, held, of_role};
 use crate::domain::resource::ResourceId;
 use crate::wire::List;
@@ -77,8 +77,7 @@ pub async fn create(
         return Err(ApiError::conflict("A role of this name is built in."));
     }
     let role = roles::Role { name: name.to_string(), permissions: words(&permissions) };
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     roles::insert(&mut transaction, caller.domain_id(), &role).await?;
     let details = json!({"permissions": role.permissions});
     note(&mut transaction, &caller, "role.create", ("role", &role.name), details).await?;
@@ -101,8 +100,7 @@ pub async fn delete(
     if BUILT_IN.contains(&name.as_str()) {
         return Err(ApiError::conflict("A built-in role stays."));
     }
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     if let Some(kept) = roles::keep(&mut transaction, caller.domain_id(), &name).await? {
         within(&caller, &held(&name, &caller.user.domain, Some(&kept)))?;
     }

@@ -10,8 +10,8 @@ use axum_extra::extract::cookie::{Cookie, CookieJar};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
+use crate::db;
 use crate::db::sessions::{self as rows, Account, Allowed};
-use crate::db::{self, Acquire};
 use crate::domain::resource::{Hash, parse_name};
 use crate::secrets;
 use crate::wire::user::{SignIn, Whoami};
@@ -93,8 +93,7 @@ async fn begin(
 ) -> Result<(Cookie<'static>, Caller), ApiError> {
     let key = hex::encode(*secrets::random::<32>()?);
     let hash = secrets::token_hash(&key);
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     rows::forgive(&mut transaction, &account_place.0).await?;
     if let Some(address) = address {
         rows::take_back(&mut transaction, &address.0).await?;
@@ -125,8 +124,7 @@ pub async fn sign_out(State(app): State<AppState>, caller: Caller, headers: Head
         let detail = "A token is no session. Revoke it with DELETE /api/v1/users/{id}/tokens/{token_id}.";
         return Err(ApiError::conflict(detail));
     };
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     rows::delete(&mut transaction, &hash.0).await?;
     audit::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
         .await?;

@@ -69,8 +69,7 @@ pub async fn create(
         created_at: now,
         updated_at: now,
     };
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     rows::save(&mut transaction, caller.domain_id(), &target).await?;
     note(&mut transaction, &caller, "target.create", ("target", id), audit_details(&target, true)).await?;
     let made = to_wire(find(&mut transaction, &caller, id).await?);
@@ -124,8 +123,7 @@ pub async fn change(
 /// Removes a target.
 #[utoipa::path(delete, path = "/api/v1/targets/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let target = find(&mut transaction, &caller, id).await?;
     rows::delete(&mut transaction, caller.domain_id(), id).await?;
     note(&mut transaction, &caller, "target.delete", ("target", id), audit_details(&target, false)).await?;

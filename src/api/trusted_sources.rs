@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use uuid::Uuid;
 
-use crate::db::{Acquire, PgConnection, trusted_sources as rows};
+use crate::db::{PgConnection, trusted_sources as rows};
 use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::List;
@@ -54,8 +54,7 @@ pub async fn create(
     let name = parse_name(&new.name)?;
     let key = secrets::public_key(&new.public_key)
         .ok_or_else(|| ApiError::field("public_key", "must be an ed25519 public key: 32 bytes in base64"))?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let made = rows::insert(&mut transaction, &name, &key).await?;
     tell(&mut transaction, &caller, "trusted_source.create", &made).await?;
     let created = once.created(&mut transaction, to_wire(made)).await?;
@@ -66,8 +65,7 @@ pub async fn create(
 /// Trusts a source no more: what it signed is not verified from here on, also what waits to be imported.
 #[utoipa::path(delete, path = "/api/v1/trusted-sources/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let gone = rows::delete(&mut transaction, id).await?.ok_or_else(|| ApiError::not_found("trusted source"))?;
     tell(&mut transaction, &caller, "trusted_source.delete", &gone).await?;
     transaction.commit().await?;

@@ -182,8 +182,7 @@ pub async fn patch(
     responses((status = 204, description = "Gone"))
 )]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     held(&mut transaction, &caller, id).await?;
     let pieces = rows::pieces(&mut transaction, id).await?;
     rows::delete(&mut transaction, id).await?;
@@ -220,8 +219,7 @@ pub async fn overridden(
 }
 
 async fn find(app: &AppState, caller: &Caller, id: Uuid) -> Result<Upload, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     held(&mut transaction, caller, id).await
 }
 
@@ -251,8 +249,7 @@ fn expires(upload: &Upload) -> (&'static str, String) {
 
 /// All pieces of a complete upload, one after the other, as a body.
 pub(super) async fn content(app: &AppState, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let upload = held(&mut transaction, caller, id).await?;
     if upload.received < upload.size {
         let detail = format!("The upload has {} of {} bytes so far.", upload.received, upload.size);

@@ -95,8 +95,7 @@ pub async fn change(
     JsonBody(change): JsonBody<UserChange>,
 ) -> Result<Json<User>, ApiError> {
     let hash = hashed(change.password).await?;
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let user = find(&mut transaction, &caller, id).await?;
     within(&caller, &permissions(&user))?;
     if let Some(role) = &change.role {
@@ -127,8 +126,7 @@ pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<
     if id == caller.user.id {
         return Err(ApiError::conflict("Nobody removes himself."));
     }
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     let user = find(&mut transaction, &caller, id).await?;
     within(&caller, &permissions(&user))?;
     spare_last_administrator(&mut transaction, &user).await?;

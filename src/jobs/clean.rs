@@ -10,8 +10,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::db;
 use crate::db::records::Rest;
-use crate::db::{self, Acquire};
 use crate::domain::record::RecordKind;
 use crate::domain::resource::Hash;
 use crate::planning;
@@ -116,8 +116,7 @@ async fn waiting(app: &App) -> Result<u64, JobError> {
 async fn packages(app: &App) -> Result<u64, JobError> {
     let mut count = 0;
     loop {
-        let mut connection = app.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = app.pool.begin().await?;
         let old = db::records::let_go_packages(&mut transaction, app.config.retention.package_days).await?;
         transaction.commit().await?;
         for key in &old {
@@ -152,8 +151,7 @@ async fn attachment_bytes(app: &App) -> Result<u64, JobError> {
 /// Removes attachment bytes unless something names them, or is just about to. Looks again under their lock: whoever
 /// comes to name them waits for it, and then sees that the store has them no more.
 async fn remove_bytes(app: &App, hash: &Hash) -> Result<bool, JobError> {
-    let mut connection = app.pool.acquire().await?;
-    let mut transaction = connection.begin().await?;
+    let mut transaction = app.pool.begin().await?;
     if !db::locks::try_hold_bytes(&mut transaction, hash).await? {
         return Ok(false);
     }
