@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::db::callers::{self, Signed};
 use crate::db::users::User;
 use crate::db::{PgConnection, locks};
-use crate::domain::permission::{Permission, held};
+use crate::domain::permission::{Permission, held, narrowed};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::sight::Sight;
 use crate::secrets::token_hash;
@@ -65,11 +65,9 @@ pub enum Credentials {
 impl Caller {
     /// The user of some credentials, with what they are good for.
     pub(super) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
-        let Signed { user, token, narrowed, sight, until } = signed;
-        let mut permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
-        if let Some(narrowed) = narrowed {
-            permissions.retain(|permission| narrowed.iter().any(|word| word == permission.as_str()));
-        }
+        let Signed { user, token, narrowed: words, sight, until } = signed;
+        let permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
+        let permissions = narrowed(permissions, words.as_deref());
         Self { user, permissions, sight, credentials, token, until, address }
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::{self, Acquire, PgConnection, users};
-use crate::domain::permission::{DEFAULT_DOMAIN, Permission, held};
+use crate::domain::permission::{DEFAULT_DOMAIN, Permission, held, narrowed};
 use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::List;
@@ -220,9 +220,7 @@ pub async fn delete_token(
     let mut transaction = connection.begin().await?;
     let words = users::token_permissions(&mut transaction, user.id, token_id).await?;
     let words = words.ok_or_else(|| ApiError::not_found("token"))?;
-    let mut able = permissions(&user);
-    able.retain(|permission| words.as_ref().is_none_or(|words| words.iter().any(|word| word == permission.as_str())));
-    within(&caller, &able)?;
+    within(&caller, &narrowed(permissions(&user), words.as_deref()))?;
     if !users::delete_token(&mut transaction, user.id, token_id).await? {
         return Err(ApiError::not_found("token"));
     }

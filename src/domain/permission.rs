@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words::words;
+
 /// A right that a route may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Permission {
@@ -52,27 +54,19 @@ impl Permission {
         DomainManage,
         EnvironmentManage,
     ];
-
-    /// From the word of the contract.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == word)
-    }
-
-    /// The word of the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ResourceRead => "resource.read",
-            ResourceWrite => "resource.write",
-            MigrationExport => "migration.export",
-            MigrationImport => "migration.import",
-            MigrationOnline => "migration.online",
-            MigrationApprove => "migration.approve",
-            SecretCarry => "secret.carry",
-            DomainManage => "domain.manage",
-            EnvironmentManage => "environment.manage",
-        }
-    }
 }
+
+words!(Permission {
+    ResourceRead = "resource.read",
+    ResourceWrite = "resource.write",
+    MigrationExport = "migration.export",
+    MigrationImport = "migration.import",
+    MigrationOnline = "migration.online",
+    MigrationApprove = "migration.approve",
+    SecretCarry = "secret.carry",
+    DomainManage = "domain.manage",
+    EnvironmentManage = "environment.manage",
+});
 
 /// The domain that is always there; its administrators manage the environment.
 pub const DEFAULT_DOMAIN: &str = "default";
@@ -88,6 +82,14 @@ pub fn held(role: &str, domain: &str, kept: Option<&[String]>) -> Vec<Permission
         known.filter(|permission| *permission != EnvironmentManage || domain == DEFAULT_DOMAIN).collect()
     };
     of_role(role, domain).unwrap_or_else(own)
+}
+
+/// What is left of some permissions for a token that is narrowed to these words, if it is.
+pub fn narrowed(mut held: Vec<Permission>, words: Option<&[String]>) -> Vec<Permission> {
+    if let Some(words) = words {
+        held.retain(|permission| words.iter().any(|word| word == permission.as_str()));
+    }
+    held
 }
 
 /// The permissions of a built-in role in a domain; `None`: no such role.
