@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Plan as SavedPlan, Record};
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::failure::Warning;
+use crate::domain::failure::{Failure, Warning};
 use crate::domain::id_map::Unwritable;
 use crate::domain::import_plan::{self, Entry, Facts, Options, Plan, Planned};
 use crate::domain::manifest::Manifest;
@@ -25,13 +25,15 @@ mod fresh;
 pub mod items;
 mod options;
 mod rewritten;
+pub mod standing;
 
 use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;
-use items::{chunk, digest};
+use items::{PlanDigest, chunk};
 pub use options::{OptionError, options};
 use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
+pub use standing::entries;
 
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -193,24 +195,47 @@ impl Planning {
         }
     }
 
+    /// The digest that this plan has where it is previewed.
+    ///
+    /// # Errors
+    /// Never for items of ours.
+    pub fn digest(&self, entries: &[Entry]) -> Result<String, DbError> {
+        let mut digest = PlanDigest::default();
+        for items in self.items(entries, |_| Status::Pending) {
+            digest.add(&chunk(0, &items)?);
+        }
+        Ok(digest.end(self.plan.error.as_ref()))
+    }
+
     /// This plan as its record has it, and its items, not executed yet.
     ///
     /// # Errors
     /// Never for items of ours.
     pub fn preview(&self, entries: &[Entry]) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
-        let (mut counts, mut chunks) = (Counts::default(), Vec::new());
-        for items in self.items(entries, |_| Status::Pending) {
-            items.iter().for_each(|item| counts.add(item.method, item.status));
-            chunks.push(chunk(chunks.len() * CHUNK, &items)?);
-        }
-        let plan = SavedPlan {
-            counts,
-            error: self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure))),
-            warnings: self.plan.warnings.clone(),
-            digest: digest(&chunks, self.plan.error.as_ref()),
-        };
-        Ok((plan, chunks))
+        saved(self.items(entries, |_| Status::Pending), self.plan.error.as_ref(), self.plan.warnings.clone())
     }
+}
+
+/// A plan as its record has it, with its items.
+fn saved(
+    items: impl Iterator<Item = Vec<Item>>,
+    error: Option<&Failure>,
+    warnings: Vec<Warning>,
+) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
+    let (mut counts, mut chunks, mut digest) = (Counts::default(), Vec::new(), PlanDigest::default());
+    for items in items {
+        items.iter().for_each(|item| counts.add(item.method, item.status));
+        let chunk = chunk(chunks.len() * CHUNK, &items)?;
+        digest.add(&chunk);
+        chunks.push(chunk);
+    }
+    let plan = SavedPlan {
+        counts,
+        error: error.cloned().map(|failure| serde_json::json!(RecordError::from(failure))),
+        warnings,
+        digest: digest.end(error),
+    };
+    Ok((plan, chunks))
 }
 
 /// The manifest of a parsed import.

@@ -96,6 +96,8 @@ pub struct OwnBody {
     pub definition_hash: Hash,
     /// The body.
     pub definition_id: i64,
+    /// Of the resource.
+    pub content_hash: Hash,
 }
 
 /// The bodies of some resources of a domain, by ID.
@@ -105,15 +107,18 @@ pub async fn own_bodies(
     ids: &[String],
 ) -> Result<HashMap<String, OwnBody>, DbError> {
     let found = sqlx::query!(
-        "select id, type, definition_hash, definition_id from resources where domain_id = $1 and id = any($2)",
+        "select id, type, definition_hash, definition_id, content_hash from resources
+         where domain_id = $1 and id = any($2)",
         domain_id,
         ids
     );
     let rows = found.fetch_all(connection).await?;
     let own = rows.into_iter().map(|row| {
-        let definition_hash =
-            Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("resources.definition_hash"))?;
-        Ok((row.id, OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id }))
+        let hash = |bytes: &[u8], column| Hash::from_slice(bytes).ok_or(DbError::Corrupt(column));
+        let definition_hash = hash(&row.definition_hash, "resources.definition_hash")?;
+        let content_hash = hash(&row.content_hash, "resources.content_hash")?;
+        let body = OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id, content_hash };
+        Ok((row.id, body))
     });
     own.collect()
 }

@@ -34,6 +34,7 @@ pub mod roles;
 pub mod rotation;
 pub mod sessions;
 pub mod staging;
+pub mod standing;
 pub mod targets;
 pub mod tombstones;
 pub mod trusted_sources;

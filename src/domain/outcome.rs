@@ -24,6 +24,12 @@ pub enum Method {
     Blocked,
 }
 
+impl Method {
+    /// Each of them.
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Update, Self::Unchanged, Self::Skip, Self::Map, Self::Delete, Self::Blocked];
+}
+
 words!(Method {
     Create = "create",
     Update = "update",

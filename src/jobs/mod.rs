@@ -24,6 +24,7 @@ mod rewrite;
 pub mod runner;
 mod stage;
 mod staging;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,6 +12,7 @@ use tracing::info;
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
 use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
+use crate::db::standing::Listed;
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
@@ -28,7 +29,7 @@ use crate::wire::record::PlanRequest;
 
 use super::decode::decode;
 use super::index::{self, Index};
-use super::{Context, JobError, blocking};
+use super::{Context, JobError, blocking, standing};
 
 /// Batches of lines worked on at once.
 const AT_ONCE: usize = 2;
@@ -62,8 +63,8 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();
     let mut connection = context.connection().await?;
-    let Parsed { mut entries, block, unsent, pages, package } =
-        read(context, &mut connection, &manifest, package).await?;
+    let Parsed { mut entries, standing, block, unsent, pages, package } =
+        read(context, &mut connection, (record, &manifest), package).await?;
     let package = carry(app, &mut connection, record, package, &mut entries).await?;
     drop(package);
 
@@ -78,11 +79,20 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let signature = trust::check(app, &mut transaction, record.domain_id, &manifest.environment).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
     let import = Import { app, record, manifest: &manifest, request: &options, entries: &entries };
-    let planning = Planning::make(import, &mut transaction).await?;
-    let (plan, items) = planning.preview(&entries)?;
-    // One that was executed and is tried again goes on by itself.
-    let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
-    let next = if executed { Next::Execute } else { Next::Confirm };
+    let (plan, items, next) = match &standing {
+        Some(_) => {
+            let (plan, items) = planning::standing::preview(app, &manifest, &entries)?;
+            (plan, items, Next::Confirm)
+        }
+        None => {
+            let planning = Planning::make(import, &mut transaction).await?;
+            let (plan, items) = planning.preview(&entries)?;
+            // One that was executed and is tried again goes on by itself.
+            let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
+            (plan, items, if executed { Next::Execute } else { Next::Confirm })
+        }
+    };
+    let digest = plan.digest.clone();
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
         signature: serde_json::json!(signature),
@@ -94,6 +104,9 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
+    if let Some(listed) = &standing {
+        db::standing::note(&mut transaction, record.id, &digest, listed).await?;
+    }
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::parsed(&mut transaction, record.id, parsed).await?;
     definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
@@ -147,6 +160,8 @@ async fn carry(
 /// What was read of a package.
 struct Parsed {
     entries: Vec<Entry>,
+    /// What it lists, where all of that stands as it comes.
+    standing: Option<Listed>,
     /// Where its bodies are.
     block: i64,
     /// They, where they are so few that none was sent yet.
@@ -160,7 +175,7 @@ struct Parsed {
 async fn read(
     context: &Context,
     connection: &mut PgConnection,
-    manifest: &Manifest,
+    (record, manifest): (&Record, &Manifest),
     mut package: Package,
 ) -> Result<Parsed, JobError> {
     let app = &context.app;
@@ -175,7 +190,12 @@ async fn read(
     })
     .await?;
     let index = Arc::new(index);
-    let mut found = index::known(app, connection, context.job.domain_id, manifest, &index).await?;
+    let own = index.own_bodies(connection, context.job.domain_id).await?;
+    let (mut found, standing) = match standing::all(context, connection, (record, manifest), &index, &own).await? {
+        Some((found, listed)) => (found, Some(listed)),
+        None => (index::known(app, connection, context.job.domain_id, manifest, &index, &own).await?, None),
+    };
+    drop(own);
     let known: Arc<HashSet<usize>> = Arc::new(found.keys().copied().collect());
     let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
     let (listed, pinned) = (index.clone(), known.clone());
@@ -236,7 +256,7 @@ async fn read(
     let unsent = (!bodies.is_empty()).then_some(bodies);
     let package = attachments(context, connection, package).await?;
     let entries = index::complete(app, connection, context.job.domain_id, manifest, &index, found).await?;
-    Ok(Parsed { entries, block, unsent, pages, package })
+    Ok(Parsed { entries, standing, block, unsent, pages, package })
 }
 
 /// The lines of the pages that a package names, in its order.

@@ -178,7 +178,7 @@ impl Item {
 }
 
 /// The options of a plan.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanRequest {
     /// Every imported resource gets a new ID.
     #[serde(default)]
@@ -211,6 +211,12 @@ impl PlanRequest {
     pub fn of(options: &Value) -> Option<Self> {
         serde_json::from_value(options.clone()).ok()
     }
+
+    /// Every resource arrives as itself: what stands as it comes, stays.
+    pub fn is_plain(&self) -> bool {
+        let prefix = self.directory_prefix.as_deref().unwrap_or_default();
+        !self.change_ids && prefix.is_empty() && self.resolutions.is_empty()
+    }
 }
 
 /// How to try a record again.
@@ -223,7 +229,7 @@ pub struct RetryRequest {
 }
 
 /// What the user chose for one resource.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolutionLine {
     /// skip, map, rename, restore, overwrite.
     pub action: String,
