@@ -54,6 +54,8 @@ create table record_items (
     items text compression lz4 not null,
     -- What became of all that are pending in `items`, where they ended at once: whether their changes were written.
     applied boolean,
+    -- Of a migration that ended: all of `items` are in the target as they were sent, below this directory.
+    as_sent_below text,
     primary key (record_id, first)
 );
 

@@ -17,6 +17,8 @@ pub struct Chunk {
     pub items: String,
     /// Whether the changes that its pending items say were written, once that was decided for all of them at once.
     pub applied: Option<bool>,
+    /// Where all of a migration were in the target as they were sent: below this directory, or none.
+    pub as_sent_below: Option<String>,
 }
 
 /// A chunk to be written.
@@ -54,7 +56,7 @@ pub async fn put(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChun
     sqlx::query!(
         "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)
          on conflict (record_id, first) do update set methods = excluded.methods, statuses = excluded.statuses,
-            types = excluded.types, items = excluded.items, applied = null",
+            types = excluded.types, items = excluded.items, applied = null, as_sent_below = null",
         record_id,
         chunk.first,
         &chunk.methods,
@@ -90,6 +92,19 @@ pub async fn settle(
     Ok(())
 }
 
+/// Ends all items of a migration as the target has them: as they were sent, below a directory; nothing of them is
+/// written again.
+pub async fn settle_as_sent(connection: &mut PgConnection, record_id: Uuid, below: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "update record_items set as_sent_below = $2, methods = '{unchanged}', statuses = '{unchanged}' where record_id = $1",
+        record_id,
+        below
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The next chunks that may hold an item from a place on, of some status, method and type.
 pub async fn chunks(
     connection: &mut PgConnection,
@@ -101,7 +116,7 @@ pub async fn chunks(
     let (status, method, kind) = filter;
     let found = sqlx::query_as!(
         Chunk,
-        "select first, items, applied from record_items
+        "select first, items, applied, as_sent_below from record_items
          where record_id = $1 and first > $2 - 500
             and ($3::text is null or $3 = any(statuses)) and ($4::text is null or $4 = any(methods))
             and ($5::text is null or $5 = any(types))

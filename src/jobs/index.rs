@@ -87,6 +87,8 @@ pub(super) struct Index {
     thin: bool,
     /// The package holds secrets.
     pub(super) secrets: bool,
+    /// Nothing stands in it but in pages that were here before.
+    pub(super) all_paged: bool,
 }
 
 impl Index {
@@ -109,6 +111,7 @@ impl Index {
             Ok(())
         })?;
         let (mut values, secrets) = (values(package, &reading.seen)?, package.has_secrets());
+        let all_paged = reading.lines.is_empty();
         for text in pages.iter().flat_map(|lines| lines.lines()) {
             let PageLine {
                 id,
@@ -140,7 +143,7 @@ impl Index {
             })?;
         }
         let Reading { lines, sent, .. } = reading;
-        Ok(Self { lines, sent, present, values, thin, secrets })
+        Ok(Self { lines, sent, present, values, thin, secrets, all_paged })
     }
 
     /// It in pages, as whoever sent it would cut them.

@@ -110,9 +110,15 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::parsed(&mut transaction, record.id, parsed).await?;
     definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
-    if !pages.is_empty() {
-        let source = &manifest.environment.id;
-        db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
+    let source = &manifest.environment.id;
+    match &pages {
+        Pages::Named(names) => {
+            db::index_pages::keep_named(&mut transaction, record.domain_id, source, record.id, names).await?;
+        }
+        Pages::Cut(pages) if pages.is_empty() => {}
+        Pages::Cut(pages) => {
+            db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, pages).await?;
+        }
     }
     db::jobs::end(&mut transaction, &context.job).await?;
     if next == Next::Execute {
@@ -167,8 +173,15 @@ struct Parsed {
     /// They, where they are so few that none was sent yet.
     unsent: Option<Bodies>,
     /// Its index, to be known the next time.
-    pages: Vec<Page>,
+    pages: Pages,
     package: Package,
+}
+
+/// The pages of an index.
+enum Pages {
+    /// Nothing else stands in it: they are here.
+    Named(Vec<Hash>),
+    Cut(Vec<Page>),
 }
 
 /// Reads the whole package: index, shards, attachment bytes.
@@ -183,9 +196,13 @@ async fn read(
     let known = known_pages(connection, context.job.domain_id, manifest).await?;
     let (index, pages, mut package) = blocking(move || {
         let index = Index::read(&mut package, &known, most)?;
-        let keep = package.manifest.thin.is_some() && index.len() >= PAGED;
-        let pages = if keep { index.pages() } else { Ok(Vec::new()) };
-        let pages = pages.map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+        let pages = match &package.manifest.thin {
+            Some(thin) if index.all_paged => Pages::Named(thin.pages.clone()),
+            Some(_) if index.len() >= PAGED => {
+                Pages::Cut(index.pages().map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?)
+            }
+            _ => Pages::Cut(Vec::new()),
+        };
         Ok((index, pages, package))
     })
     .await?;

@@ -206,7 +206,8 @@ async fn attachments(staging: &Staging, connection: &mut PgConnection) -> Result
 
 /// Stages what this import leaves behind for the next one.
 async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outcome) -> Result<(), JobError> {
-    let columns = ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry", "type_digest"];
+    let columns =
+        ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry", "type_digest", "is_new"];
     let mut rows = Rows::new("staged_bases", &columns);
     for (at, entry) in staging.entries.iter().enumerate() {
         let planned = staging.planned(at);
@@ -232,7 +233,8 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
             let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
             let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;
             let digest = staging.kind(at).filter(|_| changed).map(|kind| kind.digest.0);
-            row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
+            let row = row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
+            row.bool(known.is_none() && staging.planning.options.ids == IdMode::Keep);
             if rows.len() >= SEND_BYTES {
                 rows.send(connection).await?;
             }

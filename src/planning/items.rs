@@ -10,7 +10,7 @@ use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Failure;
 use crate::domain::outcome::{Counts, Method, Status, status_of};
 use crate::domain::record::Final;
-use crate::domain::resource::Hash;
+use crate::domain::resource::{Hash, below};
 use crate::wire::record::Item;
 
 /// The items of a chunk, each in the status that it came to.
@@ -20,12 +20,34 @@ use crate::wire::record::Item;
 pub fn read(chunk: &Chunk) -> Result<Vec<Item>, DbError> {
     let mut items: Vec<Item> =
         serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
+    if let Some(directory) = &chunk.as_sent_below {
+        let prefix = Some(directory.as_str()).filter(|directory| !directory.is_empty());
+        return Ok(items.iter().map(|item| as_sent(item, Status::Unchanged, prefix)).collect());
+    }
     if let Some(applied) = chunk.applied {
         for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
             item.status = item.method.map_or(item.status, |method| status_of(method, applied));
         }
     }
     Ok(items)
+}
+
+/// What the target says of a resource that it has as it was sent.
+pub fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
+    Item {
+        selected: true,
+        method: Some(Method::Unchanged),
+        status,
+        new_id: Some(own.resource_id.clone()),
+        new_directory: Some(below(prefix, &own.directory)),
+        new_name: None,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        drifted: false,
+        target_content_hash: own.arrives.clone(),
+        as_sent: true,
+        ..own.clone()
+    }
 }
 
 /// All items end as planned; `applied`: their changes were written.
