@@ -31,6 +31,7 @@ mod roles;
 mod round_trips;
 mod secrets;
 mod sessions;
+mod standing;
 mod support;
 mod thin;
 mod tls;
