@@ -1,5 +1,8 @@
 //! Reading resources: list, one, lineage, revisions.
 
+pub mod attachments;
+pub mod writes;
+
 use std::collections::HashMap;
 
 use axum::Json;
@@ -18,11 +21,11 @@ use crate::domain::type_file::Types;
 use crate::wire::List;
 use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource, Revision};
 
-use super::AppState;
-use super::auth::Caller;
-use super::domains::Page;
-use super::error::ApiError;
-use super::extract::{Path, Query, cursor, from_cursor, page, page_size, time};
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, Query, time};
+use crate::api::http::paging::{Page, cursor, from_cursor, page, page_size};
 
 /// What a list is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -129,7 +132,7 @@ pub async fn show(
 }
 
 /// A resource with its ETag: its revision in quotes.
-pub(super) async fn answer(
+pub(in crate::api) async fn answer(
     app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
@@ -141,7 +144,7 @@ pub(super) async fn answer(
 }
 
 /// A resource that the caller may read; 404 otherwise.
-pub(super) async fn readable(
+pub(in crate::api) async fn readable(
     connection: &mut PgConnection,
     caller: &Caller,
     id: &str,

@@ -23,14 +23,14 @@ use crate::domain::resource_type::ResourceType;
 use crate::wire::FieldProblem;
 use crate::wire::resource::{BatchLine, BatchResult, PutResource, Resource};
 
-use super::AppState;
-use super::attachments::{receive, whole};
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path, Query, is_media_type, parse};
-use super::idempotency::Once;
-use super::resources::answer;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::bodies::{receive, whole};
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, Query, is_media_type, parse};
+use crate::api::http::idempotency::Once;
+use crate::api::resources::answer;
 
 /// Lines of a batch that are worked on together, and their bytes.
 const PORTION: usize = 1_000;

@@ -12,11 +12,12 @@ use crate::domain::outcome::{Method, Status};
 use crate::wire::List;
 use crate::wire::record::Item;
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{Path, Query, cursor, from_cursor, page_size};
-use super::records::find;
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, Query};
+use crate::api::http::paging::{cursor, from_cursor, page_size};
+use crate::api::records::find;
 
 /// What a list of items is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]

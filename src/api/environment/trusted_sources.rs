@@ -11,13 +11,13 @@ use crate::secrets;
 use crate::wire::List;
 use crate::wire::trust::{NewTrustedSource, TrustedSource};
 
-use super::AppState;
-use super::audit::note_in;
-use super::auth::Caller;
-use super::domains::Page;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
-use super::idempotency::Once;
+use crate::api::http::AppState;
+use crate::api::http::audited::note_in;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, Query};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{Page, from_cursor, page, page_size};
 
 /// The trusted sources, by name.
 #[utoipa::path(

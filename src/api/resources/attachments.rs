@@ -5,24 +5,20 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::db;
-use crate::domain::resource::{Hash, parse_attachment_path};
-use crate::store::{ScratchFile, StoreError, attachment_key};
+use crate::domain::resource::parse_attachment_path;
+use crate::store::{StoreError, attachment_key};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::bounds::broken;
-use super::error::ApiError;
-use super::exports::is_known;
-use super::extract::Path;
-use super::openapi::Binary;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::bodies::{receive, whole};
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, is_known};
+use crate::api::http::openapi::Binary;
 
 /// An attachment that was written.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,33 +81,6 @@ pub async fn put(
     transaction.commit().await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Written { path, sha256: hash.hex(), size })))
-}
-
-/// A body in pieces.
-pub(super) fn whole(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send {
-    body.into_data_stream().map_err(|error| broken(&error))
-}
-
-/// Streams pieces into a scratch file, up to a limit.
-pub(super) async fn receive(
-    app: &AppState,
-    pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send,
-    limit: u64,
-) -> Result<(ScratchFile, Hash, u64), ApiError> {
-    let mut file = app.store.arriving().await?;
-    let (mut hasher, mut size) = (Sha256::new(), 0u64);
-    let mut pieces = std::pin::pin!(pieces);
-    while let Some(piece) = pieces.next().await {
-        let piece = piece?;
-        size += piece.len() as u64;
-        if size > limit {
-            return Err(ApiError::too_large(limit));
-        }
-        hasher.update(&piece);
-        file.write(&piece).await?;
-    }
-    let file = file.finish().await?;
-    Ok((file, Hash(hasher.finalize().into()), size))
 }
 
 /// The bytes of an attachment, to whoever may read a resource that names it.

@@ -13,11 +13,11 @@ use uuid::Uuid;
 use crate::domain::record::RecordStatus;
 use crate::wire::record::Record;
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{Path, Query};
-use super::records::{find, ticked};
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, Query};
+use crate::api::records::{find, ticked};
 
 /// How long an answer is held back.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -19,13 +19,13 @@ use crate::remote::RemoteError;
 use crate::wire::passphrase::weakness;
 use crate::wire::record::{Record, RetryRequest};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{MaybeJson, Path};
-use super::idempotency::Once;
-use super::records::{Accepted, find, lock, to_wire};
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{MaybeJson, Path};
+use crate::api::http::idempotency::Once;
+use crate::api::records::{Accepted, find, lock, to_wire};
 
 /// How often a cancel looks again, when a migration moves on meanwhile.
 const TRIES: usize = 3;

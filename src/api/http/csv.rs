@@ -8,7 +8,7 @@ use ::csv::{Terminator, WriterBuilder};
 ///
 /// # Errors
 /// Never for lines of as many cells each.
-pub(super) fn lines<L>(lines: impl IntoIterator<Item = L>) -> io::Result<Vec<u8>>
+pub(in crate::api) fn lines<L>(lines: impl IntoIterator<Item = L>) -> io::Result<Vec<u8>>
 where
     L: IntoIterator<Item: Into<String>>,
 {

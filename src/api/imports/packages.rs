@@ -12,36 +12,36 @@ use crate::wire::import::FromUpload;
 
 use crate::store::ScratchFile;
 
-use super::AppState;
-use super::attachments::{receive, whole};
-use super::auth::Caller;
-use super::bounds::broken;
-use super::error::ApiError;
-use super::extract::{JsonBody, is_media_type};
-use super::uploads::content;
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::bodies::{receive, whole};
+use crate::api::http::bounds::broken;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, is_media_type};
+use crate::api::uploads::content;
 
 /// The longest text of a form besides its package, in bytes.
 const LONGEST_TEXT: usize = 8 * 1024;
 
 /// A package as it was received.
-pub(super) struct Received {
-    pub(super) file: ScratchFile,
-    pub(super) sha256: Hash,
-    pub(super) size: u64,
+pub(in crate::api) struct Received {
+    pub(in crate::api) file: ScratchFile,
+    pub(in crate::api) sha256: Hash,
+    pub(in crate::api) size: u64,
     /// It came in pieces.
-    pub(super) upload: Option<Uuid>,
+    pub(in crate::api) upload: Option<Uuid>,
     /// What was given to open its secrets.
-    pub(super) passphrase: Option<SecretString>,
+    pub(in crate::api) passphrase: Option<SecretString>,
 }
 
 /// What a request brings: a package, or the upload of one that became an import already.
-pub(super) enum Brought {
+pub(in crate::api) enum Brought {
     Package(Received),
     Import(Uuid),
 }
 
 /// Receives it.
-pub(super) async fn brought(app: &AppState, caller: &Caller, request: Request) -> Result<Brought, ApiError> {
+pub(in crate::api) async fn brought(app: &AppState, caller: &Caller, request: Request) -> Result<Brought, ApiError> {
     let limit = app.config.limits.max_package_bytes;
     let headers = request.headers();
     if is_media_type(headers, &["multipart/form-data"]) {
@@ -59,7 +59,7 @@ pub(super) async fn brought(app: &AppState, caller: &Caller, request: Request) -
 }
 
 /// Brings the pieces of an upload together.
-pub(super) async fn uploaded(app: &AppState, caller: &Caller, from: FromUpload) -> Result<Brought, ApiError> {
+pub(in crate::api) async fn uploaded(app: &AppState, caller: &Caller, from: FromUpload) -> Result<Brought, ApiError> {
     let FromUpload { upload_id, passphrase } = from;
     let (upload, body) = content(app, caller, upload_id).await?;
     if let Some(record_id) = upload.record_id {

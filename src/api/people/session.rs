@@ -16,11 +16,11 @@ use crate::domain::resource::{Hash, parse_name};
 use crate::secrets;
 use crate::wire::user::{SignIn, Whoami};
 
-use super::auth::{Caller, Credentials};
-use super::client::ClientAddress;
-use super::error::ApiError;
-use super::extract::JsonBody;
-use super::{AppState, audit, cookie};
+use crate::api::http::auth::{Caller, Credentials};
+use crate::api::http::client::ClientAddress;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::JsonBody;
+use crate::api::http::{AppState, audited, cookie};
 
 /// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
 const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
@@ -74,7 +74,7 @@ pub async fn sign_in(
         let mut connection = app.pool.acquire().await?;
         let known = found.as_ref().map(|account| account.domain_id);
         let named = found.as_ref().map(|_| username.as_str());
-        audit::sign_in(&mut connection, (known, named), client, false).await?;
+        audited::sign_in(&mut connection, (known, named), client, false).await?;
     }
     let account = found.filter(|_| fits).ok_or_else(wrong)?;
     let places = (address.as_ref(), &account_place);
@@ -106,7 +106,7 @@ async fn begin(
     }
     let signed = db::callers::by_session(&mut transaction, &hash.0).await?.ok_or_else(wrong)?;
     let user = (Some(signed.user.domain_id), Some(signed.user.username.as_str()));
-    audit::sign_in(&mut transaction, user, client, true).await?;
+    audited::sign_in(&mut transaction, user, client, true).await?;
     transaction.commit().await?;
     Ok((cookie::of(app, key), Caller::of(signed, Credentials::Session(hash), client)))
 }
@@ -126,7 +126,7 @@ pub async fn sign_out(State(app): State<AppState>, caller: Caller, headers: Head
     };
     let mut transaction = app.pool.begin().await?;
     rows::delete(&mut transaction, &hash.0).await?;
-    audit::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
+    audited::note(&mut transaction, &caller, "session.sign_out", ("user", caller.username()), serde_json::json!({}))
         .await?;
     transaction.commit().await?;
     let jar = CookieJar::from_headers(&headers).remove(cookie::of(&app, String::new()));

@@ -17,11 +17,11 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::planning::{self, FreshFrom};
 use crate::wire::import::{Lacking, LackingHead, LackingLine};
 
-use super::AppState;
-use super::attachments::{receive, whole};
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{is_media_type, parse};
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::bodies::{receive, whole};
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{is_media_type, parse};
 
 /// Longest line, in bytes: the first one holds options.
 const LONGEST: usize = 16 * 1024 * 1024;

@@ -3,30 +3,19 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use crate::db::{self, domains};
 use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::environment::{Domain, NewDomain};
 
-use super::AppState;
-use super::audit::note_in;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, Query, from_cursor, page, page_size};
-use super::idempotency::Once;
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct Page {
-    /// Where the page begins: `next_cursor` of the page before.
-    pub(super) cursor: Option<String>,
-    /// How many items.
-    #[param(minimum = 1, maximum = 500, default = 50)]
-    pub(super) limit: Option<u32>,
-}
+use crate::api::http::AppState;
+use crate::api::http::audited::note_in;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Query};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{Page, from_cursor, page, page_size};
 
 /// The domains, by name.
 #[utoipa::path(get, path = "/api/v1/domains", params(Page), responses((status = 200, body = List<Domain>)))]

@@ -68,7 +68,7 @@ impl Once {
     ///
     /// # Errors
     /// 422: the key was used for another request.
-    pub(super) fn answered(&self, hash: &Hash) -> Result<Option<Response>, ApiError> {
+    pub(in crate::api) fn answered(&self, hash: &Hash) -> Result<Option<Response>, ApiError> {
         let Some((claim, before)) = self.0.as_ref().and_then(|claim| Some((claim, claim.before.as_ref()?))) else {
             return Ok(None);
         };
@@ -80,7 +80,7 @@ impl Once {
     ///
     /// # Errors
     /// 409: the same request is being answered by another.
-    pub(super) async fn keep(
+    pub(in crate::api) async fn keep(
         &self,
         connection: &mut PgConnection,
         status: StatusCode,
@@ -109,7 +109,7 @@ impl Once {
     ///
     /// # Errors
     /// As [`Once::keep`].
-    pub(super) async fn created<T: Serialize>(
+    pub(in crate::api) async fn created<T: Serialize>(
         &self,
         connection: &mut PgConnection,
         made: T,

@@ -13,11 +13,11 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::wire::record::Record;
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::Path;
-use super::records::{find, ticked};
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::Path;
+use crate::api::records::{find, ticked};
 
 /// The record is read anew this often even if nothing was heard: the connection that hears may be lost.
 const LOOK: Duration = Duration::from_secs(5);

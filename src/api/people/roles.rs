@@ -11,13 +11,13 @@ use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::user::{NewRole, Role};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::domains::Page;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
-use super::idempotency::Once;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, Query};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{Page, from_cursor, page, page_size};
 
 /// The roles of the caller's domain, built-in ones too, by name.
 #[utoipa::path(get, path = "/api/v1/roles", params(Page), responses((status = 200, body = List<Role>)))]
@@ -118,7 +118,7 @@ pub async fn delete(
 }
 
 /// What a role of a domain holds, if there is one of this name; it stays until the transaction ends.
-pub(super) async fn of(
+pub(in crate::api) async fn of(
     connection: &mut PgConnection,
     (domain_id, domain): (i32, &str),
     name: &str,
@@ -133,7 +133,7 @@ pub(super) async fn of(
 }
 
 /// Nobody gives, changes or takes away what goes beyond his own rights; whoever manages a domain says who approves.
-pub(super) fn within(caller: &Caller, permissions: &[Permission]) -> Result<(), ApiError> {
+pub(in crate::api) fn within(caller: &Caller, permissions: &[Permission]) -> Result<(), ApiError> {
     let his = |permission: Permission| {
         caller.may(permission) || (permission == Permission::MigrationApprove && caller.may(Permission::DomainManage))
     };

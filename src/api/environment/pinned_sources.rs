@@ -9,12 +9,12 @@ use crate::db::pinned_sources as rows;
 use crate::wire::List;
 use crate::wire::trust::PinnedSource;
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::domains::Page;
-use super::error::ApiError;
-use super::extract::{Path, Query, from_cursor, page, page_size};
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, Query};
+use crate::api::http::paging::{Page, from_cursor, page, page_size};
 
 /// The pinned sources of the caller's domain, by their environment's ID.
 #[utoipa::path(

@@ -1,8 +1,5 @@
 //! The audit: what handlers say of what they did, and the list of it.
 
-use std::fmt::Display;
-use std::net::IpAddr;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -10,82 +7,22 @@ use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Json};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use crate::db::audit::{self as rows, Entry, Filter};
-use crate::db::{DbError, PgConnection};
+use crate::db::DbError;
+use crate::db::audit::{self as rows, Filter};
 use crate::domain::permission::Permission;
 use crate::wire::List;
 use crate::wire::audit::AuditLine;
 
-use super::AppState;
-use super::auth::Caller;
-use super::csv;
-use super::error::ApiError;
-use super::extract::{Query, from_cursor, page, page_size, time};
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Query, time};
+use crate::api::http::paging::{from_cursor, page, page_size};
+use crate::api::http::{AppState, csv};
 
 /// Rows that are read at a time for CSV.
 const PORTION: i64 = 1_000;
-
-/// Says what the caller does in his domain, in the transaction in which he does it and before a record changes
-/// its state. Details never hold a secret, token, password or definition.
-pub(super) async fn note(
-    connection: &mut PgConnection,
-    caller: &Caller,
-    action: &str,
-    object: (&str, impl Display),
-    details: Value,
-) -> Result<(), DbError> {
-    note_in(connection, caller, Some(caller.domain_id()), action, object, details).await
-}
-
-/// The same in another domain, or (none) in the environment as a whole.
-pub(super) async fn note_in(
-    connection: &mut PgConnection,
-    caller: &Caller,
-    domain_id: Option<i32>,
-    action: &str,
-    (kind, id): (&str, impl Display),
-    mut details: Value,
-) -> Result<(), DbError> {
-    if domain_id.is_some_and(|domain_id| domain_id != caller.domain_id()) {
-        // Names are unique in a domain only.
-        details["actor_domain"] = json!(caller.user.domain);
-    }
-    let address = caller.address.map(|address| address.to_string());
-    let entry = Entry {
-        domain_id,
-        username: Some(caller.username()),
-        token: Some(&caller.token),
-        action,
-        object: (kind, &id.to_string()),
-        details,
-        address: address.as_deref(),
-    };
-    rows::insert(connection, &entry).await
-}
-
-/// Says that somebody signed in, or tried to. `user` is one who exists: what else was typed as a name may be a
-/// password. Without a domain the row is the environment's own.
-pub(super) async fn sign_in(
-    connection: &mut PgConnection,
-    (domain_id, user): (Option<i32>, Option<&str>),
-    address: Option<IpAddr>,
-    succeeded: bool,
-) -> Result<(), DbError> {
-    let address = address.map(|address| address.to_string());
-    let entry = Entry {
-        domain_id,
-        username: user,
-        token: Some("session"),
-        action: if succeeded { "session.sign_in" } else { "session.sign_in_failed" },
-        object: ("user", user.unwrap_or("unknown")),
-        details: json!({}),
-        address: address.as_deref(),
-    };
-    rows::insert(connection, &entry).await
-}
 
 /// What a list is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -14,11 +14,12 @@ use crate::domain::outcome::ChecklistEntry;
 use crate::domain::record::RecordKind;
 use crate::wire::List;
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{Path, Query, cursor, from_cursor, page_size};
-use super::records::{find, tick};
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, Query};
+use crate::api::http::paging::{cursor, from_cursor, page_size};
+use crate::api::records::{find, tick};
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -14,12 +14,13 @@ use crate::domain::resource::parse_directory;
 use crate::wire::List;
 use crate::wire::user::{Access, Grant, NewGrant};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
-use super::idempotency::Once;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, Query};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{from_cursor, page, page_size};
 
 /// What a list is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -13,17 +13,17 @@ use uuid::Uuid;
 use crate::db::uploads::{Upload, add_piece};
 use crate::store::{ScratchFile, upload_key};
 
-use super::AppState;
-use super::attachments::whole;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::held_uploads::held;
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::bodies::whole;
+use crate::api::http::error::ApiError;
+use crate::api::uploads::held::held;
 
 /// Without a checksum, so many bytes are committed at a time.
 const COMMIT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Takes the body as the next piece, or pieces; returns how much is there then.
-pub(super) async fn take(
+pub(in crate::api) async fn take(
     app: &AppState,
     caller: &Caller,
     upload: &Upload,

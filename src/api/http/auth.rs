@@ -64,7 +64,7 @@ pub enum Credentials {
 
 impl Caller {
     /// The user of some credentials, with what they are good for.
-    pub(super) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
+    pub(in crate::api) fn of(signed: Signed, credentials: Credentials, address: Option<IpAddr>) -> Self {
         let Signed { user, token, narrowed: words, sight, until } = signed;
         let permissions = held(&user.role, &user.domain, user.role_permissions.as_deref());
         let permissions = narrowed(permissions, words.as_deref());
@@ -75,7 +75,7 @@ impl Caller {
     ///
     /// # Errors
     /// 401: they are not good any more.
-    pub(super) async fn by(
+    pub(in crate::api) async fn by(
         connection: &mut PgConnection,
         credentials: Credentials,
         address: Option<IpAddr>,

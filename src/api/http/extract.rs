@@ -8,16 +8,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum_extra::headers::{HeaderMapExt, IfNoneMatch};
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::domain::json::{self, Refused, Unread};
-use crate::wire::List;
 
 use super::AppState;
 use super::bounds::broken;
@@ -86,7 +83,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })
 }
 
-fn holds_nul(value: &Value) -> bool {
+pub(super) fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),
@@ -100,6 +97,12 @@ pub fn is_media_type(headers: &HeaderMap, wanted: &[&str]) -> bool {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     wanted.iter().any(|one| essence.eq_ignore_ascii_case(one))
+}
+
+/// The caller has this version already (`If-None-Match`).
+pub(in crate::api) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let given = headers.typed_get::<IfNoneMatch>();
+    given.zip(etag.parse().ok()).is_some_and(|(given, etag)| !given.precondition_passes(&etag))
 }
 
 /// Query parameters.
@@ -137,14 +140,6 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequestParts<S> f
     }
 }
 
-/// How many items a page has: 1 to 500, 50 unless asked.
-pub fn page_size(limit: Option<u32>) -> Result<i64, ApiError> {
-    match limit.unwrap_or(50) {
-        limit @ 1..=500 => Ok(i64::from(limit)),
-        _ => Err(ApiError::field("limit", "must be from 1 to 500")),
-    }
-}
-
 /// A time that the database knows too: of the years 1 to 9999.
 pub fn time(field: &str, given: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, ApiError> {
     match given {
@@ -153,34 +148,4 @@ pub fn time(field: &str, given: Option<DateTime<Utc>>) -> Result<Option<DateTime
         }
         other => Ok(other),
     }
-}
-
-/// Where a page begins, as clients hand it back.
-pub fn cursor<T: Serialize>(place: &T) -> String {
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(place).unwrap_or_default())
-}
-
-/// Reads a cursor.
-pub fn from_cursor<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, ApiError> {
-    let wrong = || ApiError::field("cursor", "is not one that a list gave");
-    let Some(text) = text else { return Ok(None) };
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
-    let place: Value = json::outside(&bytes).map_err(|_| wrong())?;
-    if holds_nul(&place) {
-        return Err(wrong());
-    }
-    serde_json::from_value(place).map(Some).map_err(|_| wrong())
-}
-
-/// A page out of rows that were asked for one more than fits.
-pub fn page<R, T, C: Serialize>(
-    mut rows: Vec<R>,
-    limit: i64,
-    place: impl Fn(&R) -> C,
-    shape: impl FnMut(R) -> T,
-) -> List<T> {
-    let more = rows.len() as i64 > limit;
-    rows.truncate(limit as usize);
-    let next_cursor = if more { rows.last().map(|row| cursor(&place(row))) } else { None };
-    List { items: rows.into_iter().map(shape).collect(), next_cursor }
 }

@@ -11,7 +11,7 @@ fn name(app: &App) -> String {
 }
 
 /// The browser forgets it when it is closed; how long it is good for is decided here.
-pub(super) fn of(app: &App, key: String) -> Cookie<'static> {
+pub(in crate::api) fn of(app: &App, key: String) -> Cookie<'static> {
     let server = &app.config.server;
     let secure = server.tls_cert.is_some() || server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
     let built = Cookie::build((name(app), key)).path("/").http_only(true).same_site(SameSite::Strict);
@@ -19,14 +19,14 @@ pub(super) fn of(app: &App, key: String) -> Cookie<'static> {
 }
 
 /// The key of the session whose cookie came along.
-pub(super) fn key_of(app: &App, headers: &HeaderMap) -> Option<String> {
+pub(in crate::api) fn key_of(app: &App, headers: &HeaderMap) -> Option<String> {
     let jar = CookieJar::from_headers(headers);
     jar.get(&name(app)).map(|cookie| cookie.value().to_owned()).filter(|key| !key.is_empty())
 }
 
 /// Whether a request that the cookie of a session came along with was made by our own page: a browser sends the
 /// cookie with whatever another page makes it ask for. What no browser sends says neither, and is refused.
-pub(super) fn is_own_page(app: &App, headers: &HeaderMap) -> bool {
+pub(in crate::api) fn is_own_page(app: &App, headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if headers.contains_key("sec-fetch-site") {
         return text("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"));

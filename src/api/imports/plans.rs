@@ -19,13 +19,13 @@ use crate::trust;
 use crate::wire::FieldProblem;
 use crate::wire::record::{Item, PlanRequest, Record};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, MaybeJson, Path, parse};
-use super::idempotency::Once;
-use super::records::{Accepted, find, lock, to_wire};
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, MaybeJson, Path, parse};
+use crate::api::http::idempotency::Once;
+use crate::api::records::{Accepted, find, lock, to_wire};
 
 /// Sets the options and plans anew.
 #[utoipa::path(
@@ -56,7 +56,7 @@ pub async fn plan(
 }
 
 /// An import that awaits confirmation, held until the transaction ends.
-pub(super) async fn import(
+pub(in crate::api) async fn import(
     connection: &mut PgConnection,
     caller: &Caller,
     id: Uuid,
