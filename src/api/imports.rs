@@ -1,5 +1,6 @@
 //! Imports: receive a package, or another one in its place.
 
+pub mod difference;
 pub mod lacking;
 pub mod packages;
 pub mod plans;

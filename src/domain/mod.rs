@@ -6,6 +6,7 @@ pub mod carried;
 pub mod closure;
 pub mod content;
 pub mod definition;
+pub mod difference;
 pub mod failure;
 pub mod graph;
 pub mod id_map;

@@ -1,6 +1,7 @@
 //! JSON shapes of the contract, shared by `api` and `remote`.
 
 pub mod audit;
+pub mod difference;
 pub mod environment;
 pub mod import;
 pub mod passphrase;

@@ -9,6 +9,7 @@ mod beyond;
 mod catalogue;
 mod claims;
 mod closure;
+mod differences;
 mod failures;
 mod faults;
 mod grants;
