@@ -23,6 +23,7 @@ pub mod carried;
 pub mod difference;
 mod done_before;
 mod fresh;
+pub mod impact;
 pub mod items;
 mod options;
 mod rewritten;

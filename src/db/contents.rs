@@ -277,3 +277,20 @@ pub async fn written(
     );
     Ok(found.fetch_optional(connection).await?.map(|row| (row.last, row.before)))
 }
+
+/// The children of some resources of a domain, (key, ID) by resource.
+pub async fn children(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<String, Vec<(String, String)>>, DbError> {
+    let found = sqlx::query!(
+        r#"select r.id, v.children::text as "children!" from resources r
+           join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+           where r.domain_id = $1 and r.id = any($2) and v.children <> '[]'"#,
+        domain_id,
+        ids
+    );
+    let read = |text: &str| serde_json::from_str(text).map_err(|_| DbError::Corrupt("resource_versions.children"));
+    found.fetch_all(connection).await?.into_iter().map(|row| Ok((row.id, read(&row.children)?))).collect()
+}

@@ -10,6 +10,7 @@ pub mod difference;
 pub mod failure;
 pub mod graph;
 pub mod id_map;
+pub mod impact;
 pub mod import_plan;
 pub mod json;
 pub mod json_path;

@@ -26,6 +26,7 @@ use crate::domain::resource::ResourceId;
 use crate::wire::List;
 use crate::wire::difference::{ChangedItem, ItemDifference};
 use crate::wire::environment::Environment;
+use crate::wire::impact::Affected;
 use crate::wire::import::Lacking;
 use crate::wire::record::{Item, PlanRequest, Record};
 use crate::wire::resource::TargetResource;
@@ -289,6 +290,11 @@ impl Remote {
     /// A page of what an import there changes.
     pub async fn differences(&self, id: Uuid, query: &impl Serialize) -> Result<List<ChangedItem>, RemoteError> {
         self.list(&format!("/api/v1/imports/{id}/diff"), query).await
+    }
+
+    /// A page of who there uses what an import changes.
+    pub async fn impact(&self, id: Uuid, query: &impl Serialize) -> Result<List<Affected>, RemoteError> {
+        self.list(&format!("/api/v1/imports/{id}/impact"), query).await
     }
 
     /// A page of resources there.

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod difference;
 pub mod environment;
+pub mod impact;
 pub mod import;
 pub mod passphrase;
 pub mod record;

@@ -206,3 +206,42 @@ async fn a_migration_shows_what_its_target_says_with_the_rights_of_its_token() {
     from.post(&format!("/api/v1/records/{}/cancel", id(&shown)), json!({})).await.is(200);
     pair.end().await;
 }
+
+#[tokio::test]
+async fn impact_names_who_outside_uses_what_changes_and_the_fields_that_they_lose() {
+    let pair = Pair::start().await;
+    let (from, to) = (&pair.from, &pair.to);
+    let fields = |ids: &[&str]| ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>();
+    from.resource("ds", "dataset", "Orders", "/", json!({"fields": fields(&["f1", "f2", "f3"])})).await;
+    from.resource("same", "dataset", "Same", "/", json!({"fields": fields(&["f1"])})).await;
+    from.resource("card", "card", "Card", "/", json!({"dataset_id": "ds", "metrics": [{"field_id": "f1"}]})).await;
+    run(to, &from.export_all().await, json!({})).await;
+    let uses = |dataset: &str| json!({"dataset_id": dataset, "metrics": [{"field_id": "f1"}], "dimensions": [{"field_id": "f2"}, {"field_id": "f3"}]});
+    to.resource("mine", "card", "Mine", "/M", uses("ds")).await;
+    to.resource("other", "card", "Other", "/", uses("same")).await;
+    to.resource("child", "dataset", "Child", "/", json!({"parent_dataset_ids": ["ds"], "sql": "select f1"})).await;
+    from.resource("ds", "dataset", "Orders 2", "/", json!({"fields": fields(&["f3", "f4"])})).await;
+    from.resource("card", "card", "Card", "/", json!({"dataset_id": "ds", "metrics": []})).await;
+    let parsed = to.upload(&from.export_all().await).await;
+    let path = format!("/api/v1/imports/{}/impact", id(&parsed));
+    let found = to.get(&path).await.is(200);
+    let used = |lost: &[&str]| {
+        let lost: Vec<_> = lost.iter().map(|id| json!({"key": "ds_fd", "id": id})).collect();
+        json!({"resource_id": "ds", "type": "dataset", "name": "Orders 2", "method": "update", "disappearing": lost})
+    };
+    let with_role = |mut used: Value, role: &str| {
+        used["role"] = json!(role);
+        used
+    };
+    let expected = json!([
+        {"resource_id": "child", "type": "dataset", "name": "Child", "directory": "/", "uses": [with_role(used(&[]), "Input Dataset")]},
+        {"resource_id": "mine", "type": "card", "name": "Mine", "directory": "/M", "uses": [with_role(used(&["f1", "f2"]), "Dataset")]},
+    ]);
+    assert_eq!(found, json!({"items": expected, "next_cursor": null}));
+    let first = to.get(&format!("{path}?limit=1")).await.is(200);
+    let rest = to.get(&format!("{path}?limit=1&cursor={}", first["next_cursor"].as_str().unwrap())).await.is(200);
+    assert_eq!((&rest["items"][0], &rest["next_cursor"]), (&expected[1], &Value::Null));
+    to.post(&format!("/api/v1/records/{}/cancel", id(&parsed)), json!({})).await.is(200);
+    to.get(&path).await.problem(409, "wrong_state");
+    pair.end().await;
+}

@@ -2,18 +2,15 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use uuid::Uuid;
 
 use crate::db::records::Record as Row;
 use crate::db::{self, PgConnection};
-use crate::domain::import_plan::{Entry, Fresh};
-use crate::domain::manifest::Manifest;
+use crate::domain::import_plan::Fresh;
 use crate::domain::outcome::Method;
-use crate::domain::record::RecordKind;
 use crate::domain::resource::ResourceId;
 use crate::planning::difference::{Both, Side, changes, sides};
-use crate::planning::{self, FreshFrom, Import, Planning};
+use crate::planning::{FreshFrom, Planning};
 use crate::wire::List;
 use crate::wire::difference::{ChangedItem, ItemDifference};
 use crate::wire::record::PlanRequest;
@@ -23,37 +20,10 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
-use crate::api::records::find;
+use crate::api::imports::planned::{Planned, import_of};
 
 /// The first changes of each resource in a list.
 const FIRST: usize = 10;
-
-/// An import and what its plan is made of.
-struct Planned {
-    record: Row,
-    manifest: Manifest,
-    request: PlanRequest,
-    entries: Vec<Entry>,
-}
-
-impl Planned {
-    /// # Errors
-    /// It is not parsed yet.
-    async fn load(connection: &mut PgConnection, record: Row) -> Result<Self, ApiError> {
-        let entries = db::import_entries::load(connection, record.id).await?;
-        if record.plan_digest.is_none() {
-            let detail = "The package is not parsed yet. Ask again when the import awaits confirmation.";
-            return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
-        }
-        let manifest = planning::manifest(connection, record.id).await?;
-        let request = PlanRequest::of(&record.options).unwrap_or_default();
-        Ok(Self { record, manifest, request, entries })
-    }
-
-    fn import<'a>(&'a self, app: &'a AppState) -> Import<'a> {
-        Import { app, record: &self.record, manifest: &self.manifest, request: &self.request, entries: &self.entries }
-    }
-}
 
 /// What an import does, or did, to a resource: the target's definition and the incoming one, and the JSON Patch between.
 #[utoipa::path(
@@ -69,7 +39,7 @@ pub async fn item(
     Path((id, resource_id)): Path<(Uuid, String)>,
 ) -> Result<Json<ItemDifference>, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    let record = import(&mut connection, &caller, id).await?;
+    let record = import_of(&mut connection, &caller, id).await?;
     if record.status.is_final() {
         return written(&mut connection, &caller, &record, &ResourceId::parse(&resource_id)?).await.map(Json);
     }
@@ -102,14 +72,6 @@ fn difference(
     let changes = changes(before.as_ref(), &after);
     let (new_id, target) = (new_id(&resource_id), before.map(|side| side.definition));
     ItemDifference { new_id, resource_id, kind, method, target, incoming: after.definition, changes }
-}
-
-async fn import(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<Row, ApiError> {
-    let record = find(connection, caller, id).await?;
-    match record.kind {
-        RecordKind::Import => Ok(record),
-        _ => Err(ApiError::not_found("import")),
-    }
 }
 
 /// What an import that has ended did to a resource.
@@ -158,11 +120,7 @@ pub async fn all(
     let limit = page_size(query.limit)? as usize;
     let from: usize = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
     let mut connection = app.pool.acquire().await?;
-    let record = import(&mut connection, &caller, id).await?;
-    if record.status.is_final() {
-        let detail = "The import has ended. Its items say what it did, and each has a difference of its own.";
-        return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
-    }
+    let record = import_of(&mut connection, &caller, id).await?;
     let planned = Planned::load(&mut connection, record).await?;
     let import = planned.import(&app);
     let planning = Planning::make(import, &mut connection).await?;

@@ -15,6 +15,7 @@ use crate::domain::transfer::Transfer;
 use crate::remote::{Remote, RemoteError};
 use crate::wire::List;
 use crate::wire::difference::{ChangedItem, ItemDifference};
+use crate::wire::impact::Affected;
 use crate::wire::record::Record;
 use crate::wire::resource::TargetResource;
 
@@ -79,6 +80,26 @@ pub async fn all(
     page_size(query.limit)?;
     let (_, remote, there) = at_target(&app, &caller, id).await?;
     remote.differences(there, &query).await.map(Json).map_err(refused_there)
+}
+
+/// Who at the target uses what the import of a migration changes: as `GET /api/v1/imports/{id}/impact` there.
+#[utoipa::path(
+    get, path = "/api/v1/migrations/{id}/impact", params(Page),
+    responses(
+        (status = 200, body = List<Affected>),
+        (status = 409, description = "The target refuses, or its import is not parsed yet, or has ended"),
+        (status = 503, description = "The target does not answer now"),
+    )
+)]
+pub async fn impact(
+    State(app): State<AppState>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Query(query): Query<Page>,
+) -> Result<Json<List<Affected>>, ApiError> {
+    page_size(query.limit)?;
+    let (_, remote, there) = at_target(&app, &caller, id).await?;
+    remote.impact(there, &query).await.map(Json).map_err(refused_there)
 }
 
 /// What to look for at a target.
