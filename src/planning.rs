@@ -12,20 +12,23 @@ use crate::domain::failure::{Failure, Warning};
 use crate::domain::id_map::Unwritable;
 use crate::domain::import_plan::{self, Entry, Facts, Options, Plan, Planned};
 use crate::domain::manifest::Manifest;
-use crate::domain::outcome::{Counts, Method, Status, status_of};
+use crate::domain::outcome::{Counts, Drift, Method, Status, status_of};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::secrets;
-use crate::wire::record::{Item, PlanRequest, RecordError};
+use crate::wire::record::{Item, PlanRequest, RecordError, TargetChange};
 
 pub mod carried;
+pub mod difference;
 mod done_before;
 mod fresh;
+pub mod impact;
 pub mod items;
 mod options;
 mod rewritten;
 pub mod standing;
+pub mod touched;
 
 use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;
@@ -93,6 +96,8 @@ pub struct Planning {
     pub plan: Plan,
     /// Hashes of definitions as the plan's mapping rewrites them.
     rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
+    /// Who changed what has drifted.
+    changed: HashMap<ResourceId, TargetChange>,
     /// Items of an earlier try that are done: they stay as they are.
     done: HashMap<ResourceId, Item>,
 }
@@ -135,7 +140,12 @@ impl Planning {
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
-        Ok(Self { options, facts, plan, rewritten, done })
+        let drifted = plan.items.iter().filter(|item| item.drifted).map(|item| item.new_id.to_string());
+        let changed = db::resources::last_changes(connection, record.domain_id, &drifted.collect::<Vec<_>>()).await?;
+        let changed = changed
+            .into_iter()
+            .filter_map(|(id, by, at)| ResourceId::parse(&id).ok().map(|id| (id, TargetChange { by, at })));
+        Ok(Self { options, facts, plan, rewritten, changed: changed.collect(), done })
     }
 
     /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
@@ -189,6 +199,8 @@ impl Planning {
             errors: planned.errors.clone(),
             warnings: planned.warnings.clone(),
             drifted: planned.drifted,
+            drift: Drift::of(planned.source_changed, planned.drifted),
+            target_changed: self.changed.get(&planned.new_id).filter(|_| planned.drifted).cloned(),
             target_content_hash: existing.map(|hash| hash.to_string()),
             as_sent,
             arrives: None,

@@ -1,5 +1,10 @@
 //! The environment: health, who it is, features, licence, resource types.
 
+pub mod audit;
+pub mod domains;
+pub mod pinned_sources;
+pub mod trusted_sources;
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -12,11 +17,11 @@ use crate::domain::resource_type::UniqueName;
 use crate::wire::List;
 use crate::wire::environment::{Environment, EnvironmentChange, License, TypeLine, TypeReference};
 
-use super::AppState;
-use super::audit::note_in;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::JsonBody;
+use crate::api::http::AppState;
+use crate::api::http::audited::note_in;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::JsonBody;
 
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, body = String, content_type = "text/plain")))]
@@ -96,7 +101,10 @@ pub async fn change(
     Ok(Json(shown))
 }
 
-pub(super) async fn environment(app: &AppState, connection: &mut PgConnection) -> Result<Environment, ApiError> {
+pub(in crate::api) async fn environment(
+    app: &AppState,
+    connection: &mut PgConnection,
+) -> Result<Environment, ApiError> {
     let disabled = db::environment::disabled_features(connection).await?;
     let limits = db::environment::license(connection).await?;
     let used = db::environment::used(connection).await?;

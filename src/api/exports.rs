@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum_extra::headers::{HeaderMapExt, IfNoneMatch, Range};
+use axum_extra::headers::{HeaderMapExt, Range};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
@@ -22,15 +22,15 @@ use crate::wire::record::{PackageInfo, Record};
 use crate::wire::resource::PreviewItem;
 use crate::wire::selection::{ExportRequest, Preview};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path};
-use super::idempotency::Once;
-use super::openapi::Binary;
-use super::records::{Accepted, find};
-use super::selections;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, is_known};
+use crate::api::http::idempotency::Once;
+use crate::api::http::openapi::Binary;
+use crate::api::records::{Accepted, find};
+use crate::api::selections;
 
 /// What an export would take along, and why.
 #[utoipa::path(
@@ -206,12 +206,6 @@ pub async fn package(
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
-}
-
-/// The caller has this version already (`If-None-Match`).
-pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let given = headers.typed_get::<IfNoneMatch>();
-    given.zip(etag.parse().ok()).is_some_and(|(given, etag)| !given.precondition_passes(&etag))
 }
 
 /// The one range that is asked for; `None`: several are, and the whole is the answer.

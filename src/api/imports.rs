@@ -1,5 +1,13 @@
 //! Imports: receive a package, or another one in its place.
 
+pub mod difference;
+pub mod impact;
+pub mod lacking;
+pub mod packages;
+pub mod planned;
+pub mod plans;
+pub mod roll_back;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -21,18 +29,18 @@ use crate::trust;
 use crate::wire::import::FromUpload;
 use crate::wire::record::{PackageInfo, PlanRequest, Record};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path};
-use super::held_uploads::held;
-use super::idempotency::Once;
-use super::openapi::{Binary, PackageForm};
-use super::packages::{Brought, Received, brought, uploaded};
-use super::plans::import;
-use super::records::{Accepted, find};
-use super::uploads::clear;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path};
+use crate::api::http::idempotency::Once;
+use crate::api::http::openapi::{Binary, PackageForm};
+use crate::api::imports::packages::{Brought, Received, brought, uploaded};
+use crate::api::imports::plans::import;
+use crate::api::records::{Accepted, find};
+use crate::api::uploads::clear;
+use crate::api::uploads::held::held;
 
 /// Receives a package.
 ///

@@ -1,5 +1,7 @@
 //! Online migrations.
 
+pub mod relay;
+
 use std::collections::HashSet;
 
 use axum::extract::State;
@@ -14,14 +16,14 @@ use crate::planning;
 use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{JsonBody, MaybeJson, Path};
-use super::idempotency::Once;
-use super::records::{Accepted, find, lock};
-use super::selections;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, MaybeJson, Path};
+use crate::api::http::idempotency::Once;
+use crate::api::records::{Accepted, find, lock};
+use crate::api::selections;
 
 /// Starts an online migration: one record here, one import record at the target.
 #[utoipa::path(

@@ -1,45 +1,16 @@
-//! HTTP: one file per noun, every route here, each with what it needs.
+//! HTTP: a file or folder per noun, what they share in `http`, every route here, each with what it needs.
 
-mod attachments;
-mod audit;
-mod auth;
-mod bounds;
-mod client;
-mod cookie;
-mod csv;
-mod domains;
 mod environment;
-mod error;
-mod events;
 mod exports;
-mod extract;
-mod grants;
-mod held_uploads;
-mod idempotency;
+mod http;
 mod imports;
-mod lacking;
-mod long_poll;
 mod migrations;
-mod openapi;
-mod packages;
-mod pieces;
-mod pinned_sources;
-mod plans;
-mod record_actions;
-mod record_items;
-mod record_notes;
+mod people;
 mod records;
-mod resource_writes;
 mod resources;
-mod roles;
 mod selections;
-mod session;
 mod targets;
-mod trusted_sources;
 mod uploads;
-mod users;
-
-use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::MethodRouter;
@@ -47,16 +18,13 @@ use axum::{Extension, Router};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use crate::app::App;
 use crate::domain::permission::Permission as P;
 
-use auth::{Needs, authorize};
-use bounds::{Bounds, bounded};
-use error::ApiError;
-use idempotency::once;
-
-/// What every handler has.
-pub type AppState = Arc<App>;
+use http::AppState;
+use http::auth::{Needs, authorize};
+use http::bounds::{Bounds, bounded};
+use http::error::ApiError;
+use http::idempotency::once;
 
 /// A route and what it needs.
 type Route = (Needs, UtoipaMethodRouter<AppState>);
@@ -79,20 +47,22 @@ fn table() -> Vec<Route> {
         public(routes!(environment::alive)),
         public(routes!(environment::ready)),
         public(routes!(environment::metrics)),
-        public(routes!(openapi::show)),
-        public(routes!(session::sign_in)),
-        signed_in(routes!(session::whoami, session::sign_out)),
+        public(routes!(http::openapi::show)),
+        public(routes!(people::session::sign_in)),
+        signed_in(routes!(people::session::whoami, people::session::sign_out)),
         signed_in(routes!(environment::show)),
         may(P::EnvironmentManage, routes!(environment::change)),
         signed_in(routes!(environment::types)),
         may(P::ResourceRead, routes!(resources::list)),
-        may(P::ResourceWrite, routes!(resource_writes::batch)),
+        may(P::ResourceWrite, routes!(resources::writes::batch)),
         may(P::ResourceRead, routes!(resources::show)),
-        may(P::ResourceWrite, routes!(resource_writes::put, resource_writes::delete)),
+        may(P::ResourceWrite, routes!(resources::writes::put, resources::writes::delete)),
         may(P::ResourceRead, routes!(resources::lineage)),
-        may(P::ResourceRead, routes!(resources::revisions)),
-        may(P::ResourceRead, routes!(attachments::show)),
-        may(P::ResourceWrite, routes!(attachments::put)),
+        may(P::ResourceRead, routes!(resources::revisions::list)),
+        may(P::ResourceRead, routes!(resources::revisions::show)),
+        may(P::ResourceRead, routes!(resources::revisions::difference)),
+        may(P::ResourceRead, routes!(resources::attachments::show)),
+        may(P::ResourceWrite, routes!(resources::attachments::put)),
         may(P::MigrationExport, routes!(exports::preview)),
         may(P::MigrationExport, routes!(exports::create)),
         may(P::MigrationExport, routes!(exports::package)),
@@ -100,10 +70,14 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(uploads::create)),
         may(P::MigrationImport, routes!(uploads::head, uploads::patch, uploads::delete, uploads::overridden)),
         may(P::MigrationImport, routes!(imports::create)),
-        may(P::MigrationImport, routes!(lacking::lacking)),
+        may(P::MigrationImport, routes!(imports::lacking::lacking)),
         may(P::MigrationImport, routes!(imports::replace_package)),
-        may(P::MigrationImport, routes!(plans::plan)),
-        may(P::MigrationImport, routes!(plans::execute)),
+        may(P::MigrationImport, routes!(imports::plans::plan)),
+        may(P::MigrationImport, routes!(imports::plans::execute)),
+        may(P::MigrationImport, routes!(imports::roll_back::roll_back)),
+        may(P::MigrationImport, routes!(imports::difference::item)),
+        may(P::MigrationImport, routes!(imports::difference::all)),
+        may(P::MigrationImport, routes!(imports::impact::impact)),
         may(P::MigrationOnline, routes!(targets::list)),
         may(P::DomainManage, routes!(targets::create)),
         may(P::MigrationOnline, routes!(targets::show)),
@@ -111,39 +85,44 @@ fn table() -> Vec<Route> {
         may(P::MigrationOnline, routes!(targets::check)),
         may(P::MigrationOnline, routes!(migrations::create)),
         may(P::MigrationOnline, routes!(migrations::confirm)),
+        may(P::MigrationOnline, routes!(migrations::relay::roll_back)),
+        may(P::MigrationOnline, routes!(migrations::relay::item)),
+        may(P::MigrationOnline, routes!(migrations::relay::all)),
+        may(P::MigrationOnline, routes!(migrations::relay::impact)),
+        may(P::MigrationOnline, routes!(migrations::relay::resources)),
         signed_in(routes!(records::list)),
-        signed_in(routes!(long_poll::show)),
-        signed_in(routes!(record_items::items)),
-        signed_in(routes!(record_notes::warnings)),
-        signed_in(routes!(record_notes::checklist)),
-        signed_in(routes!(events::events)),
-        signed_in(routes!(record_actions::cancel)),
-        signed_in(routes!(record_actions::retry)),
-        may(P::DomainManage, routes!(users::list, users::create)),
-        may(P::DomainManage, routes!(users::change, users::delete)),
-        signed_in(routes!(users::tokens, users::create_token)),
-        signed_in(routes!(users::delete_token)),
-        may(P::DomainManage, routes!(roles::list, roles::create)),
-        may(P::DomainManage, routes!(roles::delete)),
-        may(P::DomainManage, routes!(grants::list, grants::create)),
-        may(P::DomainManage, routes!(grants::delete)),
-        may(P::EnvironmentManage, routes!(domains::list, domains::create)),
-        may(P::DomainManage, routes!(audit::list)),
-        may(P::EnvironmentManage, routes!(trusted_sources::list, trusted_sources::create)),
-        may(P::EnvironmentManage, routes!(trusted_sources::delete)),
-        may(P::DomainManage, routes!(pinned_sources::list)),
-        may(P::DomainManage, routes!(pinned_sources::delete)),
+        signed_in(routes!(records::show::show)),
+        signed_in(routes!(records::items::items)),
+        signed_in(routes!(records::notes::warnings)),
+        signed_in(routes!(records::notes::checklist)),
+        signed_in(routes!(records::events::events)),
+        signed_in(routes!(records::actions::cancel)),
+        signed_in(routes!(records::actions::retry)),
+        may(P::DomainManage, routes!(people::users::list, people::users::create)),
+        may(P::DomainManage, routes!(people::users::change, people::users::delete)),
+        signed_in(routes!(people::users::tokens, people::users::create_token)),
+        signed_in(routes!(people::users::delete_token)),
+        may(P::DomainManage, routes!(people::roles::list, people::roles::create)),
+        may(P::DomainManage, routes!(people::roles::delete)),
+        may(P::DomainManage, routes!(people::grants::list, people::grants::create)),
+        may(P::DomainManage, routes!(people::grants::delete)),
+        may(P::EnvironmentManage, routes!(environment::domains::list, environment::domains::create)),
+        may(P::DomainManage, routes!(environment::audit::list)),
+        may(P::EnvironmentManage, routes!(environment::trusted_sources::list, environment::trusted_sources::create)),
+        may(P::EnvironmentManage, routes!(environment::trusted_sources::delete)),
+        may(P::DomainManage, routes!(environment::pinned_sources::list)),
+        may(P::DomainManage, routes!(environment::pinned_sources::delete)),
     ]
 }
 
 /// The whole API as OpenAPI 3.1, in JSON.
 pub fn document() -> String {
-    let mut router = OpenApiRouter::with_openapi(openapi::head());
+    let mut router = OpenApiRouter::with_openapi(http::openapi::head());
     for (needs, route) in table() {
-        router = router.routes(openapi::describe(needs, route));
+        router = router.routes(http::openapi::describe(needs, route));
     }
     let mut document = router.into_openapi();
-    openapi::finish(&mut document);
+    http::openapi::finish(&mut document);
     // Texts and maps of texts: writing them does not fail.
     document.to_pretty_json().unwrap_or_default()
 }
@@ -162,7 +141,7 @@ pub fn router(app: AppState) -> Router {
         router = router.routes(route.map(layered));
     }
     Router::from(router)
-        .layer(Extension(openapi::Published(document().into())))
+        .layer(Extension(http::openapi::Published(document().into())))
         // `bounds` counts the bytes of every body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
@@ -174,7 +153,7 @@ pub fn router(app: AppState) -> Router {
             )
         })
         .layer(from_fn(uploads::announced))
-        .layer(from_fn_with_state(app.clone(), client::addressed))
+        .layer(from_fn_with_state(app.clone(), http::client::addressed))
         .with_state(app)
 }
 

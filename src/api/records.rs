@@ -1,5 +1,11 @@
 //! Records: the list; finding one, and how clients see it.
 
+pub mod actions;
+pub mod events;
+pub mod items;
+pub mod notes;
+pub mod show;
+
 use std::collections::HashSet;
 
 use axum::Json;
@@ -22,11 +28,12 @@ use crate::domain::resource::Hash;
 use crate::wire::List;
 use crate::wire::record::{Progress, Record, TargetRef};
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{Query, from_cursor, page, page_size, time};
-use super::idempotency::Once;
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Query, time};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{from_cursor, page, page_size};
 
 /// 202: a job was started; `Location` names its record.
 pub struct Accepted<T> {
@@ -35,7 +42,7 @@ pub struct Accepted<T> {
 }
 
 impl Accepted<Record> {
-    pub(super) fn record(record: rows::Record) -> Result<Self, ApiError> {
+    pub(in crate::api) fn record(record: rows::Record) -> Result<Self, ApiError> {
         let body = to_wire(record)?;
         Ok(Self { location: format!("/api/v1/records/{}", body.id), body })
     }
@@ -43,7 +50,7 @@ impl Accepted<Record> {
 
 impl<T: Serialize> Accepted<T> {
     /// Keeps it as the answer to the request's `Idempotency-Key`.
-    pub(super) async fn keep(
+    pub(in crate::api) async fn keep(
         &self,
         once: &Once,
         connection: &mut PgConnection,
@@ -123,7 +130,7 @@ pub async fn list(
 }
 
 /// A record with what is done of its checklist by now.
-pub(super) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
+pub(in crate::api) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
     let domain_id = row.domain_id;
     let mut record = to_wire(row)?;
     tick_off(connection, domain_id, std::slice::from_mut(&mut record)).await?;
@@ -139,7 +146,7 @@ async fn tick_off(connection: &mut PgConnection, domain_id: i32, records: &mut [
 }
 
 /// The same for some entries of imports.
-pub(super) async fn tick<'a>(
+pub(in crate::api) async fn tick<'a>(
     connection: &mut PgConnection,
     domain_id: i32,
     entries: impl Iterator<Item = &'a mut ChecklistEntry>,
@@ -158,12 +165,20 @@ pub(super) async fn tick<'a>(
 }
 
 /// A record that the caller may see; 404 otherwise.
-pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Record, ApiError> {
+pub(in crate::api) async fn find(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<rows::Record, ApiError> {
     visible(caller, rows::by_id(connection, caller.domain_id(), id).await?)
 }
 
 /// The same, held until the transaction ends.
-pub(super) async fn lock(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Record, ApiError> {
+pub(in crate::api) async fn lock(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<rows::Record, ApiError> {
     visible(caller, rows::lock(connection, caller.domain_id(), id).await?)
 }
 
@@ -173,7 +188,7 @@ fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record,
 }
 
 /// A record as clients see it.
-pub(super) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
+pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
     fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
         serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
     }
@@ -204,6 +219,7 @@ pub(super) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         checklist: read(row.checklist, "records.checklist")?,
         checklist_total: row.checklist_total as u64,
         plan_digest: row.plan_digest,
+        rolled_back_by: row.rolled_back_by,
         created_at: row.created_at,
         started_at: row.started_at,
         finished_at: row.finished_at,

@@ -10,13 +10,13 @@ use crate::db::{self, PgConnection};
 use crate::domain::resource::{ResourceId, parse_directory};
 use crate::wire::selection::{ExportRequest, Forbidden};
 
-use super::AppState;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::time;
+use crate::api::http::AppState;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::time;
 
 /// The package name: 1 to 20 characters as a person counts them, trimmed, no control characters.
-pub(super) fn package_name(name: Option<&str>) -> Result<String, ApiError> {
+pub(in crate::api) fn package_name(name: Option<&str>) -> Result<String, ApiError> {
     let name = name.unwrap_or_default().trim();
     let refuse = |reason: &str| {
         let detail = format!("The package name {reason}.");
@@ -34,7 +34,7 @@ pub(super) fn package_name(name: Option<&str>) -> Result<String, ApiError> {
 }
 
 /// The selected resources.
-pub(super) async fn roots(
+pub(in crate::api) async fn roots(
     app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,
@@ -104,7 +104,7 @@ async fn named(connection: &mut PgConnection, caller: &Caller, ids: &[String]) -
 
 /// What of a closure the caller may not read: named if a definition that he may read holds its ID,
 /// counted otherwise.
-pub(super) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
+pub(in crate::api) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
     let hidden: HashSet<&str> = resolved
         .nodes()
         .iter()
@@ -133,7 +133,7 @@ pub(super) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> 
 }
 
 /// 403 `forbidden_resources`, with what stops the export.
-pub(super) fn refused(lines: Vec<Forbidden>) -> ApiError {
+pub(in crate::api) fn refused(lines: Vec<Forbidden>) -> ApiError {
     let count: u64 = lines.iter().map(|line| line.count).sum();
     let detail = format!(
         "The export would take along {count} resources that you may not read. Ask for access, or leave out what needs them."
@@ -152,7 +152,7 @@ pub(super) fn refused(lines: Vec<Forbidden>) -> ApiError {
 }
 
 /// The selected resources of a caller who may take all that they bring along.
-pub(super) async fn allowed_roots(
+pub(in crate::api) async fn allowed_roots(
     app: &AppState,
     connection: &mut PgConnection,
     caller: &Caller,

@@ -16,14 +16,14 @@ use crate::wire::record::RecordError;
 use crate::wire::target::{Difference, NewTarget, Target, TargetChange, TargetCheck};
 use crate::wire::user::Whoami;
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::domains::Page;
-use super::environment::environment;
-use super::error::ApiError;
-use super::extract::{JsonBody, Path, Query, from_cursor, page, page_size};
-use super::idempotency::Once;
+use crate::api::environment::environment;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{JsonBody, Path, Query};
+use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{Page, from_cursor, page, page_size};
 
 /// The domain's targets, by name.
 #[utoipa::path(get, path = "/api/v1/targets", params(Page), responses((status = 200, body = List<Target>)))]
@@ -136,7 +136,11 @@ fn audit_details(target: &rows::Target, token: bool) -> serde_json::Value {
     serde_json::json!({"name": target.name, "url": target.url, "owner": target.owner, "token_set": token})
 }
 
-pub(super) async fn find(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Target, ApiError> {
+pub(in crate::api) async fn find(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<rows::Target, ApiError> {
     rows::by_id(connection, caller.domain_id(), id).await?.ok_or_else(|| ApiError::not_found("target"))
 }
 

@@ -1,6 +1,9 @@
 //! Uploads in pieces: tus 1.0 with creation, creation-with-upload, checksum, termination and expiration.
 //! Each piece is committed together with the new offset.
 
+pub mod held;
+pub mod pieces;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -15,15 +18,15 @@ use crate::db::Acquire;
 use crate::db::uploads::{self as rows, Upload};
 use crate::domain::resource::Hash;
 
-use super::AppState;
-use super::audit::note;
-use super::auth::Caller;
-use super::error::ApiError;
-use super::extract::{Path, is_media_type};
-use super::held_uploads::held;
-use super::idempotency::Once;
-use super::openapi::Binary;
-use super::pieces::take;
+use crate::api::http::AppState;
+use crate::api::http::audited::note;
+use crate::api::http::auth::Caller;
+use crate::api::http::error::ApiError;
+use crate::api::http::extract::{Path, is_media_type};
+use crate::api::http::idempotency::Once;
+use crate::api::http::openapi::Binary;
+use crate::api::uploads::held::held;
+use crate::api::uploads::pieces::take;
 
 const VERSION: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,creation-with-upload,checksum,termination,expiration";
@@ -248,7 +251,7 @@ fn expires(upload: &Upload) -> (&'static str, String) {
 }
 
 /// All pieces of a complete upload, one after the other, as a body.
-pub(super) async fn content(app: &AppState, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
+pub(in crate::api) async fn content(app: &AppState, caller: &Caller, id: Uuid) -> Result<(Upload, Body), ApiError> {
     let mut transaction = app.pool.begin().await?;
     let upload = held(&mut transaction, caller, id).await?;
     if upload.received < upload.size {
@@ -270,7 +273,7 @@ pub(super) async fn content(app: &AppState, caller: &Caller, id: Uuid) -> Result
 }
 
 /// Removes the pieces of an upload that has become an import.
-pub(super) async fn clear(app: &AppState, id: Uuid) -> Result<(), ApiError> {
+pub(in crate::api) async fn clear(app: &AppState, id: Uuid) -> Result<(), ApiError> {
     let mut connection = app.pool.acquire().await?;
     for key in rows::pieces(&mut connection, id).await? {
         app.store.delete(&key).await?;

@@ -31,6 +31,7 @@ pub mod record_notes;
 pub mod records;
 pub mod resources;
 pub mod roles;
+pub mod roll_back;
 pub mod rotation;
 pub mod sessions;
 pub mod staging;
@@ -38,6 +39,7 @@ pub mod standing;
 pub mod targets;
 pub mod tombstones;
 pub mod trusted_sources;
+pub mod undo;
 pub mod uploads;
 pub mod users;
 

@@ -224,6 +224,8 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         errors: Vec::new(),
         warnings: Vec::new(),
         drifted: false,
+        drift: None,
+        target_changed: None,
         target_content_hash: None,
         as_sent: false,
         arrives: None,

@@ -44,6 +44,8 @@ pub fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
         errors: Vec::new(),
         warnings: Vec::new(),
         drifted: false,
+        drift: None,
+        target_changed: None,
         target_content_hash: own.arrives.clone(),
         as_sent: true,
         ..own.clone()

@@ -55,6 +55,8 @@ fn item(entry: &Entry) -> Item {
         errors: Vec::new(),
         warnings: Vec::new(),
         drifted: false,
+        drift: None,
+        target_changed: None,
         target_content_hash: Some(entry.content_hash.to_string()),
         as_sent: true,
         arrives: None,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{ChecklistEntry, Counts, Method, Status};
+use crate::domain::outcome::{ChecklistEntry, Counts, Drift, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 
@@ -66,6 +66,9 @@ pub struct Record {
     pub checklist_total: u64,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
+    /// Who had it rolled back; `finished_at` says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.
@@ -157,6 +160,12 @@ pub struct Item {
     pub warnings: Vec<Warning>,
     /// The target's copy was changed since the last import.
     pub drifted: bool,
+    /// Who changed it since the last import: source, target, both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Who changed the target's copy last, where it was changed since the last import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_changed: Option<TargetChange>,
     /// The content hash of what the target had under the ID when this was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_content_hash: Option<String>,
@@ -175,6 +184,15 @@ impl Item {
         let plain = self.errors.is_empty() && self.warnings.is_empty() && !self.drifted && self.new_name.is_none();
         self.as_sent && plain && self.status == status && self.new_id.as_ref() == Some(&self.resource_id)
     }
+}
+
+/// A change in the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetChange {
+    /// User name.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
 }
 
 /// The options of a plan.

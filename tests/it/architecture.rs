@@ -137,3 +137,22 @@ fn no_resource_type_is_named_in_the_engine() {
         }
     }
 }
+
+/// The nouns of `api/` are the routes' files; `http` is below them, and no circle joins them.
+#[test]
+fn nouns_of_the_api_stand_above_http_and_in_no_circle() {
+    let path = regex::Regex::new(r"crate::api::([a-z_]+)").unwrap();
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (_, file, text) in sources() {
+        let Some((_, inner)) = file.to_str().unwrap().rsplit_once("/src/api/") else { continue };
+        let noun = inner.split(['/', '.']).next().unwrap().to_owned();
+        let others = path.captures_iter(&text).map(|found| found[1].to_owned()).filter(|other| *other != noun);
+        needs.entry(noun.clone()).or_default().extend(others);
+    }
+    assert!(needs["http"].is_empty(), "api/http needs {:?}", needs["http"]);
+    while let Some(done) = needs.iter().find(|(_, others)| others.is_empty()).map(|(noun, _)| noun.clone()) {
+        needs.remove(&done);
+        needs.values_mut().for_each(|others| _ = others.remove(&done));
+    }
+    assert!(needs.is_empty(), "a circle in api/: {needs:?}");
+}

@@ -1,0 +1,6 @@
+//! Who may come in, and what they may do.
+
+pub mod grants;
+pub mod roles;
+pub mod session;
+pub mod users;
