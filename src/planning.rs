@@ -1,6 +1,7 @@
 //! From a parsed package to a saved plan: the one way that parse, preview and execution share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -9,11 +10,10 @@ use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Plan as SavedPlan, Record};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::id_map::Unwritable;
 use crate::domain::import_plan::{self, Entry, Facts, Options, Plan, Planned};
 use crate::domain::manifest::Manifest;
 use crate::domain::outcome::{Counts, Drift, Method, Status, status_of};
-use crate::domain::resource::{Hash, ResourceId};
+use crate::domain::resource::ResourceId;
 use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::secrets;
@@ -28,6 +28,7 @@ pub mod items;
 mod options;
 pub mod remembered;
 mod rewritten;
+mod rules;
 pub mod standing;
 pub mod touched;
 
@@ -36,8 +37,8 @@ pub use fresh::FreshFrom;
 use items::{PlanDigest, chunk};
 pub use options::{OptionError, options};
 use remembered::Remembered;
-use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
+use rewritten::{Rewritten, rewritten_hashes};
 pub use standing::entries;
 
 /// Why a plan could not be made.
@@ -96,8 +97,8 @@ pub struct Planning {
     pub facts: Facts,
     /// What the import would do.
     pub plan: Plan,
-    /// Hashes of definitions as the plan's mapping rewrites them.
-    rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
+    /// What the plan's mapping makes of definitions.
+    rewritten: Rewritten,
     /// Resources for which a choice of an earlier import is made.
     remembered: Remembered,
     /// Who changed what has drifted.
@@ -122,6 +123,7 @@ impl Planning {
         let Import { app, record, manifest, request, entries } = import;
         let mut options = options(request).map_err(|_| DbError::Corrupt("records.options"))?;
         let place = (record.domain_id, manifest.environment.id.as_str());
+        options.rules = Arc::new(db::value_rules::of_source(connection, record.domain_id, place.1).await?);
         let mut remembered = remembered::choose(connection, place, entries, request, &mut options).await?;
         let mut done = done_before(connection, record, &mut options).await?;
         let mut facts = import.facts(connection, &options).await?;
@@ -136,7 +138,7 @@ impl Planning {
             _ => rewritten_hashes(app, connection, entries, &options, &facts, &id_map).await?,
         };
         let parts = &manifest.shared_parts;
-        let mut plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
+        let mut plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten.hashes, parts);
         // A clash may choose names that the options alone did not, and so rewrite more definitions.
         for _ in 0..3 {
             if plan.id_map == id_map {
@@ -144,10 +146,11 @@ impl Planning {
             }
             id_map = plan.id_map;
             rewritten = rewritten_hashes(app, connection, entries, &options, &facts, &id_map).await?;
-            plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
+            plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten.hashes, parts);
         }
         plan.warnings.extend(differences(app, manifest));
         plan.warnings.extend(gone.into_values());
+        plan.warnings.extend(rules::without_effect(entries, &options.rules, &rewritten.effects));
         let drifted = plan.items.iter().filter(|item| item.drifted).map(|item| item.new_id.to_string());
         let changed = db::resources::last_changes(connection, record.domain_id, &drifted.collect::<Vec<_>>()).await?;
         let changed = changed
@@ -209,6 +212,7 @@ impl Planning {
             drifted: planned.drifted,
             drift: Drift::of(planned.source_changed, planned.drifted),
             remembered: self.remembered.contains(&entry.id),
+            rules: rules::lines(&self.options.rules, &entry.type_key, self.rewritten.effects.get(&entry.id)),
             suggestion: planned.clash.as_ref().filter(|_| planned.method == Method::Blocked).map(ResolutionLine::map),
             target_changed: self.changed.get(&planned.new_id).filter(|_| planned.drifted).cloned(),
             target_content_hash: existing.map(|hash| hash.to_string()),

@@ -9,6 +9,7 @@ mod migrations;
 mod people;
 mod records;
 mod resources;
+mod rules;
 mod selections;
 mod targets;
 mod uploads;
@@ -79,6 +80,10 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(imports::difference::item)),
         may(P::MigrationImport, routes!(imports::difference::all)),
         may(P::MigrationImport, routes!(imports::impact::impact)),
+        signed_in(routes!(rules::list)),
+        may(P::DomainManage, routes!(rules::create)),
+        may(P::DomainManage, routes!(rules::replace, rules::delete)),
+        signed_in(routes!(rules::try_out)),
         signed_in(routes!(mappings::list)),
         may(P::MigrationImport, routes!(mappings::delete)),
         may(P::MigrationOnline, routes!(targets::list)),

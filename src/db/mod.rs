@@ -43,6 +43,7 @@ pub mod trusted_sources;
 pub mod undo;
 pub mod uploads;
 pub mod users;
+pub mod value_rules;
 
 use std::str::FromStr;
 use std::time::Duration;

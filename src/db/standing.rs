@@ -70,6 +70,7 @@ async fn leave_traces(
 ) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         r#"select exists (select from child_tombstones t where t.domain_id = $1 and t.resource_id = any($3))
+            or exists (select from value_rules v where v.domain_id = $1 and v.source_environment = $2)
             or exists (select from mappings m
                 where m.domain_id = $1 and m.source_environment = $2 and m.source_id = any($3))
             or exists (

@@ -2,12 +2,14 @@
 //! code reads only it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::definition::{self, Reference, Target};
 use super::resource::ResourceId;
 use super::resource_type::{Place, ResourceType, Rule};
+use super::value_rule::{Effect, ValueRules};
 
 /// What changes its ID, its name or its path on the way. What is not in it stays as it is.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,12 +20,14 @@ pub struct IdMap {
     pub names: HashMap<(String, String), String>,
     /// Source path → target path.
     pub attachments: HashMap<String, String>,
+    /// What changes values besides.
+    pub rules: Arc<ValueRules>,
 }
 
 impl IdMap {
     /// Nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.names.is_empty() && self.attachments.is_empty()
+        self.ids.is_empty() && self.names.is_empty() && self.attachments.is_empty() && self.rules.is_empty()
     }
 
     /// The ID in the target.
@@ -52,6 +56,7 @@ impl IdMap {
         references.iter().any(|found| {
             resource_type.rules.get(found.rule as usize).is_some_and(|rule| self.moved(rule, &found.target).is_some())
         }) || attachments.iter().any(|path| self.attachments.contains_key(path))
+            || !self.rules.of(&resource_type.key).is_empty()
     }
 
     /// Whether a definition must be rewritten to see that it can say what it has to: a text may read otherwise with
@@ -75,13 +80,14 @@ impl IdMap {
         })
     }
 
-    /// Rewrites every declared reference and attachment path; nothing else is touched.
+    /// Rewrites every declared reference and attachment path, and what rules say; nothing else is touched. Returns
+    /// what each rule of the type did.
     ///
     /// # Errors
-    /// Keys of one object that would become one.
-    pub fn rewrite(&self, resource_type: &ResourceType, definition: &mut Value) -> Result<(), Unwritable> {
+    /// Keys of one object that would become one; rules make what fits the schema unfit.
+    pub fn rewrite(&self, resource_type: &ResourceType, definition: &mut Value) -> Result<Vec<Effect>, Unwritable> {
         if self.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let renamed = |rule: &Rule, text: &str| {
             let by_text = matches!(rule.place, Place::Text(..)) && rule.by_name;
@@ -93,7 +99,16 @@ impl IdMap {
         };
         let moved = |path: &str| self.attachments.get(path).cloned();
         let rewritten = definition::rewrite(resource_type, definition, &renamed, &moved);
-        rewritten.map_err(|(rule, id)| Unwritable::Keys { role: rule.role.clone(), id })
+        rewritten.map_err(|(rule, id)| Unwritable::Keys { role: rule.role.clone(), id })?;
+        if self.rules.of(&resource_type.key).is_empty() {
+            return Ok(Vec::new());
+        }
+        let was_fit = resource_type.schema_error(definition).is_none();
+        let effects = self.rules.apply(&resource_type.key, definition);
+        match resource_type.schema_error(definition).filter(|_| was_fit) {
+            Some(reason) => Err(Unwritable::Invalid(format!("a rule makes it unfit for its type: {reason}"))),
+            None => Ok(effects),
+        }
     }
 
     /// A definition that was rewritten, read anew, must name exactly what the mapping says.

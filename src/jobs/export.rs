@@ -226,6 +226,7 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         drifted: false,
         drift: None,
         remembered: false,
+        rules: Vec::new(),
         suggestion: None,
         target_changed: None,
         target_content_hash: None,

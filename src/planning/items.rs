@@ -46,6 +46,7 @@ pub fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
         drifted: false,
         drift: None,
         remembered: false,
+        rules: Vec::new(),
         suggestion: None,
         target_changed: None,
         target_content_hash: own.arrives.clone(),

@@ -1,6 +1,7 @@
 //! The options of a plan, read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::domain::import_plan::{IdMode, OnDrift, OnFailure, OnNameClash, Options, Resolution};
 use crate::domain::resource::{ResourceId, parse_directory, parse_name};
@@ -51,6 +52,7 @@ pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
         on_drift: choice("on_drift", &request.on_drift, ["overwrite", "block"], OnDrift::Block)?,
         on_name_clash: choice("on_name_clash", &request.on_name_clash, ["block", "rename"], OnNameClash::Rename)?,
         directory_prefix,
+        rules: Arc::default(),
         resolutions,
     })
 }

@@ -13,14 +13,24 @@ use crate::domain::import_plan::{Entry, Facts, IdMode, Options};
 use crate::domain::json;
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::resource_type::ResourceType;
+use crate::domain::value_rule::Effect;
 
 use super::PlanningError;
 
 /// Bodies that are read together.
 pub const PORTION: usize = 1_000;
 
-/// Definition hashes of resources that the mapping rewrites: of those that the target has already, as only these are
-/// to be compared as rewritten, and of those that it may not be able to rewrite.
+/// What the mapping makes of definitions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rewritten {
+    /// Their hashes, or why they cannot be rewritten.
+    pub(super) hashes: HashMap<ResourceId, Result<Hash, Unwritable>>,
+    /// What each rule of the type did to them.
+    pub(super) effects: HashMap<ResourceId, Vec<Effect>>,
+}
+
+/// What becomes of definitions that the mapping rewrites: of those that the target has already, as only these are
+/// to be compared as rewritten, of those that it may not be able to rewrite, and of all that rules change.
 pub(super) async fn rewritten_hashes(
     app: &App,
     connection: &mut PgConnection,
@@ -28,11 +38,11 @@ pub(super) async fn rewritten_hashes(
     options: &Options,
     facts: &Facts,
     id_map: &IdMap,
-) -> Result<HashMap<ResourceId, Result<Hash, Unwritable>>, PlanningError> {
+) -> Result<Rewritten, PlanningError> {
+    let mut rewritten = Rewritten::default();
     if id_map.is_empty() {
-        return Ok(HashMap::new());
+        return Ok(rewritten);
     }
-    let mut hashes = HashMap::new();
     // New IDs look alike: a text of each rule is tried, and all of a type only where one cannot take them.
     let mut tried = HashSet::new();
     let wanted = entries.iter().filter(|entry| {
@@ -42,20 +52,21 @@ pub(super) async fn rewritten_hashes(
         let mut doubted = |rule: u16| options.ids == IdMode::Keep || tried.insert((entry.type_key.as_str(), rule));
         here && id_map.touches(kind, &entry.references, &paths)
             || id_map.may_fail(kind, &entry.references, &mut doubted)
+            || !id_map.rules.of(&entry.type_key).is_empty()
     });
-    rewrite_some(app, connection, wanted.collect(), id_map, &mut hashes).await?;
-    if options.ids == IdMode::Change && hashes.values().any(Result::is_err) {
-        let refused = entries.iter().filter(|entry| matches!(hashes.get(&entry.id), Some(Err(_))));
+    rewrite_some(app, connection, wanted.collect(), id_map, &mut rewritten).await?;
+    if options.ids == IdMode::Change && rewritten.hashes.values().any(Result::is_err) {
+        let refused = entries.iter().filter(|entry| matches!(rewritten.hashes.get(&entry.id), Some(Err(_))));
         let unable: HashSet<&str> = refused.map(|entry| entry.type_key.as_str()).collect();
         let others = entries.iter().filter(|entry| {
             let kind = app.types.get(&entry.type_key).filter(|_| unable.contains(entry.type_key.as_str()));
             let in_doubt = kind.is_some_and(|kind| id_map.may_fail(kind, &entry.references, &mut |_| true));
-            in_doubt && !hashes.contains_key(&entry.id)
+            in_doubt && !rewritten.hashes.contains_key(&entry.id)
         });
         let others: Vec<&Entry> = others.collect();
-        rewrite_some(app, connection, others, id_map, &mut hashes).await?;
+        rewrite_some(app, connection, others, id_map, &mut rewritten).await?;
     }
-    Ok(hashes)
+    Ok(rewritten)
 }
 
 async fn rewrite_some(
@@ -63,7 +74,7 @@ async fn rewrite_some(
     connection: &mut PgConnection,
     entries: Vec<&Entry>,
     id_map: &IdMap,
-    hashes: &mut HashMap<ResourceId, Result<Hash, Unwritable>>,
+    rewritten: &mut Rewritten,
 ) -> Result<(), PlanningError> {
     let wanted = entries.into_iter().filter_map(|entry| Some((entry, entry.definition_id?)));
     let wanted: Vec<(&Entry, i64)> = wanted.collect();
@@ -84,7 +95,15 @@ async fn rewrite_some(
             });
             hashed.collect::<Result<Vec<_>, DbError>>()
         });
-        hashes.extend(hashed.await.map_err(|_| PlanningError::Stopped)??);
+        for (id, hashed) in hashed.await.map_err(|_| PlanningError::Stopped)?? {
+            let hash = hashed.map(|(hash, effects)| {
+                if !effects.is_empty() {
+                    rewritten.effects.insert(id.clone(), effects);
+                }
+                hash
+            });
+            rewritten.hashes.insert(id, hash);
+        }
     }
     Ok(())
 }
@@ -94,11 +113,11 @@ fn rewritten_hash(
     kind: &ResourceType,
     references: &[Reference],
     value: &mut Value,
-) -> Result<Hash, Unwritable> {
-    id_map.rewrite(kind, value)?;
+) -> Result<(Hash, Vec<Effect>), Unwritable> {
+    let effects = id_map.rewrite(kind, value)?;
     let parts = definition::find(kind, value).map_err(|invalid| Unwritable::Invalid(invalid.to_string()))?;
     id_map.check(kind, references, &parts.references)?;
-    Ok(json::hash(value))
+    Ok((json::hash(value), effects))
 }
 
 /// Some bodies by their IDs.

@@ -57,6 +57,7 @@ fn item(entry: &Entry) -> Item {
         drifted: false,
         drift: None,
         remembered: false,
+        rules: Vec::new(),
         suggestion: None,
         target_changed: None,
         target_content_hash: Some(entry.content_hash.to_string()),

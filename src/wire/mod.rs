@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod passphrase;
 pub mod record;
 pub mod resource;
+pub mod rule;
 pub mod selection;
 pub mod target;
 pub mod trust;

@@ -167,6 +167,9 @@ pub struct Item {
     /// A choice of an earlier import from the same environment (`map`, `rename`), made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remembered: bool,
+    /// The rules for its type, in their order, and what they do to its definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleEffect>,
     /// What would cure it: `map` to the resource of the same type and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<ResolutionLine>,
@@ -191,6 +194,21 @@ impl Item {
         let plain = self.errors.is_empty() && self.warnings.is_empty() && !self.drifted && self.new_name.is_none();
         self.as_sent && plain && self.status == status && self.new_id.as_ref() == Some(&self.resource_id)
     }
+}
+
+/// What a rule does to a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuleEffect {
+    /// The rule.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Counts up with each change of the rule.
+    pub revision: i32,
+    /// So many values are at its path; none: it has nothing to change here.
+    pub found: u64,
+    /// So many of them become others.
+    pub changed: u64,
 }
 
 /// A change in the target.

@@ -32,6 +32,7 @@ mod rights;
 mod roles;
 mod roll_back;
 mod round_trips;
+mod rules;
 mod secrets;
 mod sessions;
 mod standing;

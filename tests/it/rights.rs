@@ -139,6 +139,9 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
     let import = user.upload(&package).await;
     assert_eq!(user.import(&Forge::of(&honest().await.package).build(), json!({})).await["status"], "succeeded");
     let pin = id(&user.get("/api/v1/pinned-sources").await.is(200)["items"][0]);
+    let rule =
+        json!({"source_environment": "x", "name": "r", "type": "card", "path": "$.chart", "action": "set", "value": 1});
+    let rule = user.post("/api/v1/rules", rule).await.is(201);
     let target = json!({"name": "there", "url": "http://localhost:1", "token": "t"});
     let target = user.post("/api/v1/targets", target).await.is(201);
     let migration = json!({"target_id": id(&target), "resource_ids": ["theirs"]});
@@ -160,6 +163,7 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
         ("imports", id(&import)),
         ("migrations", id(&migration)),
         ("mappings", mapping),
+        ("rules", id(&rule)),
         ("records", id(&import)),
         ("uploads", upload),
         ("targets", id(&target)),
@@ -195,6 +199,7 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
                 "uploads" => ask.header("content-type", "application/offset+octet-stream").body("x"),
                 "attachments" => ask.body("mine"),
                 "imports" if asked.ends_with("/package") => ask.json(&json!({"upload_id": there["uploads"]})),
+                "rules" => ask.json(&json!({"source_environment": "x", "name": "r", "type": "card", "path": "$.chart", "action": "set", "value": 1})),
                 "users" if method == Method::POST => ask.json(&json!({"name": "x"})),
                 "resources" if method == Method::PUT => {
                     ask.json(&json!({"type": "card", "name": "n", "directory": "/", "definition": {}}))

@@ -10,7 +10,7 @@ use tokio_util::codec::{FramedRead, LinesCodec};
 
 use crate::db::contents::{self, Wanted};
 use crate::db::facts;
-use crate::db::{DbError, PgConnection, index_pages};
+use crate::db::{DbError, PgConnection, index_pages, value_rules};
 use crate::domain::import_plan::{self, Entry, IdMode};
 use crate::domain::pages::PageLine;
 use crate::domain::resource::{Hash, ResourceId};
@@ -157,6 +157,7 @@ async fn present(
     let (entries, remappings): (Vec<Entry>, Vec<String>) = bases.into_iter().unzip();
     let source = &asked.head.source_environment;
     let place = (domain_id, source.as_str());
+    options.rules = value_rules::of_source(connection, domain_id, source).await?.into();
     planning::remembered::choose(connection, place, &entries, &asked.head.options, &mut options).await?;
     let facts = facts::load(connection, &app.types, domain_id, source, &entries, &options).await?;
     let fresh = FreshFrom(uuid::Uuid::nil());

@@ -117,10 +117,13 @@ impl Work<'_> {
             .collect();
         let renamed = (slot.name != entry.name).then_some(&slot.name);
         let rerooted = (slot.directory != entry.directory).then_some(&slot.directory);
-        if moved.is_empty() && renamed.is_none() && rerooted.is_none() && self.options.ids == IdMode::Keep {
+        let rules = self.options.rules.digest(&entry.type_key).map(|digest| digest.to_string());
+        let plain = moved.is_empty() && renamed.is_none() && rerooted.is_none() && rules.is_none();
+        if plain && self.options.ids == IdMode::Keep {
             return String::new();
         }
-        json!({"name": renamed, "directory": rerooted, "references": moved, "change_ids": self.options.ids == IdMode::Change})
+        json!({"name": renamed, "directory": rerooted, "references": moved, "change_ids": self.options.ids == IdMode::Change,
+            "rules": rules})
             .to_string()
     }
 

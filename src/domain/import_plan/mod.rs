@@ -76,7 +76,7 @@ pub trait Fresh {
 /// The mapping of IDs, names and paths that the options alone decide. [`plan`] adds to it the names
 /// that clashes change.
 pub fn id_map(entries: &[Entry], options: &Options, facts: &Facts, fresh: &dyn Fresh) -> IdMap {
-    let mut map = IdMap::default();
+    let mut map = IdMap { rules: options.rules.clone(), ..IdMap::default() };
     let named = if options.resolutions.is_empty() { HashMap::new() } else { by_name(entries) };
     for (at, entry) in entries.iter().enumerate() {
         // Of several that share a name, a text names one alone.

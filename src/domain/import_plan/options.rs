@@ -1,10 +1,12 @@
 //! What the user chose for an import.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::resource::ResourceId;
+use crate::domain::value_rule::ValueRules;
 
 /// What the user chose for the import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Options {
     pub on_name_clash: OnNameClash,
     /// Everything arrives below it.
     pub directory_prefix: Option<String>,
+    /// What changes values on their way.
+    pub rules: Arc<ValueRules>,
     /// Per resource.
     pub resolutions: HashMap<ResourceId, Resolution>,
 }
