@@ -4,6 +4,7 @@ mod environment;
 mod exports;
 mod http;
 mod imports;
+mod mappings;
 mod migrations;
 mod people;
 mod records;
@@ -78,6 +79,8 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(imports::difference::item)),
         may(P::MigrationImport, routes!(imports::difference::all)),
         may(P::MigrationImport, routes!(imports::impact::impact)),
+        signed_in(routes!(mappings::list)),
+        may(P::MigrationImport, routes!(mappings::delete)),
         may(P::MigrationOnline, routes!(targets::list)),
         may(P::DomainManage, routes!(targets::create)),
         may(P::MigrationOnline, routes!(targets::show)),
