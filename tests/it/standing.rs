@@ -68,8 +68,9 @@ async fn what_stands_as_it_comes_is_told_as_a_plan_of_everything_tells_it() {
 async fn what_moved_since_it_stood_is_found_before_and_at_execution() {
     type Move = (&'static str, &'static str, fn(&Pair) -> futures_util::future::LocalBoxFuture<'_, ()>);
     let moves: [Move; 4] = [
-        ("ds", "update", |pair| {
-            Box::pin(async { drop(pair.to.resource("ds", "dataset", "Other", "/Sales", json!({})).await) })
+        ("page", "update", |pair| {
+            let definition = json!({"cards": [{"card_id": "card"}]});
+            Box::pin(async { drop(pair.to.resource("page", "page", "Other", "/", definition).await) })
         }),
         ("card", "update", |pair| Box::pin(async { drop(pair.to.attachment("/img/a.png", b"theirs").await.is(200)) })),
         ("page", "blocked", |pair| Box::pin(async { drop(pair.to.delete("/api/v1/resources/page").await.is(204)) })),

@@ -175,10 +175,10 @@ pub async fn execute(
     let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
-    // What is chosen already is planned already.
+    // What is chosen already is planned already; resolutions are held against what is here now.
     let chosen = PlanRequest { plan_digest: None, ..request.clone() };
-    let has_options =
-        body.keys().any(|key| key != "plan_digest") && PlanRequest::of(&record.options).as_ref() != Some(&chosen);
+    let other = PlanRequest::of(&record.options).as_ref() != Some(&chosen) || !chosen.resolutions.is_empty();
+    let has_options = other && body.keys().any(|key| key != "plan_digest");
     let manifest = planning::manifest(&mut transaction, id).await?;
     trust::check(&app, &mut transaction, caller.domain_id(), &manifest.environment).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
