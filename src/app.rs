@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -23,6 +24,9 @@ use crate::remote::{Allowed, Memory, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
+
+/// How long requests may go on arriving once the server stops.
+pub const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]

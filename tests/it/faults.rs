@@ -12,6 +12,7 @@ mod lost_connections;
 mod online;
 mod outages;
 mod repeated;
+mod stopped_servers;
 mod stopped_workers;
 mod strange_targets;
 mod targets;

@@ -150,9 +150,14 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
-    pub async fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
         self.signal("TERM");
+    }
+
+    /// The same, and waits for that.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
         self.ended().await
     }
 
