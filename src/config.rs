@@ -86,6 +86,8 @@ pub struct ServerConfig {
     pub head_seconds: u32,
     /// A body of which nothing arrives within this time is given up.
     pub idle_seconds: u32,
+    /// Planning that takes longer than this goes on behind the request that asked for it.
+    pub patience_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpAddr>,
@@ -267,8 +269,8 @@ impl Config {
         if self.server.tls_cert.is_some() != self.server.tls_key.is_some() {
             return refuse("server.tls_cert and server.tls_key must be given together, or neither");
         }
-        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 {
-            return refuse("server.head_seconds and server.idle_seconds must be at least 1");
+        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 || self.server.patience_seconds == 0 {
+            return refuse("server.head_seconds, server.idle_seconds and server.patience_seconds must be at least 1");
         }
         if self.retention.every_seconds == 0 {
             return refuse("retention.every_seconds must be at least 1");

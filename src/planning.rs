@@ -21,6 +21,7 @@ use crate::wire::record::{Item, PlanRequest, RecordError};
 
 pub mod carried;
 mod done_before;
+pub mod draft;
 mod fresh;
 pub mod items;
 mod options;

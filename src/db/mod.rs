@@ -94,9 +94,9 @@ impl From<sqlx::Error> for DbError {
                 if database.code().as_deref() == Some("53100") {
                     return Self::Full;
                 }
-                // lock_not_available, deadlock_detected, serialization_failure; the connection was ended
+                // lock_not_available, deadlock_detected, serialization_failure, query_canceled; the connection was ended
                 let code = database.code().unwrap_or_default();
-                let passing = ["55P03", "40P01", "40001", "57P01", "57P02", "57P03", "25P03"];
+                let passing = ["55P03", "40P01", "40001", "57014", "57P01", "57P02", "57P03", "25P03"];
                 if passing.contains(&code.as_ref()) || code.starts_with("08") {
                     return Self::Busy;
                 }

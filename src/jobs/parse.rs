@@ -80,9 +80,12 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let import = Import { app, record, manifest: &manifest, request: &options, entries: &entries };
     let planning = Planning::make(import, &mut transaction).await?;
     let (plan, items) = planning.preview(&entries)?;
-    // One that was executed and is tried again goes on by itself.
-    let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
-    let next = if executed { Next::Execute } else { Next::Confirm };
+    let next = match record.transfer.run {
+        _ if record.transfer.asked.is_some() => Next::Plan,
+        // One that was executed and is tried again goes on by itself.
+        Run::Again if planning.plan.lacking.is_empty() => Next::Execute,
+        _ => Next::Confirm,
+    };
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
         signature: serde_json::json!(signature),
@@ -102,8 +105,13 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
     }
     db::jobs::end(&mut transaction, &context.job).await?;
-    if next == Next::Execute {
-        db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
+    let queued = match next {
+        Next::Confirm => None,
+        Next::Plan => Some(JobKind::Plan),
+        Next::Execute => Some(JobKind::Execute),
+    };
+    if let Some(kind) = queued {
+        db::jobs::queue(&mut transaction, kind, record.id, record.domain_id).await?;
     }
     transaction.commit().await?;
     Ok(())

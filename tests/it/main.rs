@@ -20,6 +20,7 @@ mod migration;
 mod old_types;
 mod online;
 mod openapi;
+mod patience;
 mod pictures;
 mod plans;
 mod polling;
