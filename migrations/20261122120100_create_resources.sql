@@ -64,6 +64,10 @@ create table resource_versions (
     updated_at timestamptz not null,
     updated_by text not null,
     record_id uuid,
+    -- With it the resource came to be, or came back.
+    created boolean not null,
+    -- It undoes what its record did.
+    undone boolean not null default false,
     imported_record uuid,
     imported_from text,
     imported_at timestamptz,

@@ -26,6 +26,7 @@ mod fresh;
 pub mod items;
 mod options;
 mod rewritten;
+pub mod touched;
 
 use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;

@@ -3,6 +3,7 @@
 pub mod lacking;
 pub mod packages;
 pub mod plans;
+pub mod roll_back;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};

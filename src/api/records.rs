@@ -219,6 +219,7 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         checklist: read(row.checklist, "records.checklist")?,
         checklist_total: row.checklist_total as u64,
         plan_digest: row.plan_digest,
+        rolled_back_by: row.rolled_back_by,
         created_at: row.created_at,
         started_at: row.started_at,
         finished_at: row.finished_at,

@@ -31,12 +31,14 @@ pub mod record_notes;
 pub mod records;
 pub mod resources;
 pub mod roles;
+pub mod roll_back;
 pub mod rotation;
 pub mod sessions;
 pub mod staging;
 pub mod targets;
 pub mod tombstones;
 pub mod trusted_sources;
+pub mod undo;
 pub mod uploads;
 pub mod users;
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::record::Undo;
+
 /// What a record needs to go on after any interruption, besides its package and the record at the target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -21,6 +23,8 @@ pub struct Transfer {
     pub last_word: LastWord,
     /// Which try it is.
     pub run: Run,
+    /// Whether it is being undone.
+    pub undo: Undo,
     /// What is planned for a user who is not kept waiting for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,

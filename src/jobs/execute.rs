@@ -95,8 +95,7 @@ impl Attempt<'_> {
         let outcome = stage::stage(&staging, &mut transaction, rewritten).await?;
         if outcome.written.is_empty() && outcome.filled == 0 {
             // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
-            merge::bases(&mut transaction, &self.writer()).await?;
-            db::attachment_bases::note(&mut transaction, &self.writer(), &self.brought(&planning)).await?;
+            self.leave_behind(&mut transaction, &planning).await?;
             self.finish(&mut transaction, &planning, true, outcome).await?;
             transaction.commit().await?;
             return Ok(Attempted::Done);
@@ -145,14 +144,25 @@ impl Attempt<'_> {
     async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
         let writer = self.writer();
         merge::resources(connection, &writer).await?;
-        db::tombstones::revive(connection, writer.domain_id).await?;
+        db::tombstones::revive(connection, writer.domain_id, writer.record_id).await?;
+        db::undo::attachments(connection, writer.domain_id, self.import.record.id).await?;
         let changed = merge::attachments(connection, writer.domain_id).await?;
         if !changed.is_empty() {
             db::attachments::refresh_hashes(connection, writer.domain_id, &changed, Cause::Import).await?;
         }
         merge::check_constraints(connection).await?;
+        self.leave_behind(connection, planning).await
+    }
+
+    /// What the next import from this source compares with; what that replaces is kept for a roll back.
+    async fn leave_behind(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
+        let (writer, brought) = (self.writer(), self.brought(planning));
+        if !planning.facts.bases.is_empty() {
+            db::undo::bases(connection, &writer).await?;
+        }
         merge::bases(connection, &writer).await?;
-        db::attachment_bases::note(connection, &writer, &self.brought(planning)).await
+        db::undo::attachment_bases(connection, &writer, &brought).await?;
+        db::attachment_bases::note(connection, &writer, &brought).await
     }
 
     /// The attachment bytes that this import leaves behind under their own paths, where an earlier one left others.

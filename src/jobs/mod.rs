@@ -22,6 +22,7 @@ mod plan;
 mod recall;
 pub mod rederive;
 mod rewrite;
+mod roll_back;
 pub mod runner;
 mod stage;
 mod staging;
@@ -52,6 +53,7 @@ pub fn work(kind: JobKind) -> runner::Work {
         JobKind::Execute => |context| Box::pin(execute::run(context)),
         JobKind::Migrate => |context| Box::pin(migrate::run(context)),
         JobKind::Recall => |context| Box::pin(recall::run(context)),
+        JobKind::RollBack => |context| Box::pin(roll_back::run(context)),
     }
 }
 
@@ -152,6 +154,9 @@ impl Context {
     pub(crate) async fn fail(&self, error: RecordError) -> Result<(), JobError> {
         if !self.job.kind.carries_record() {
             return self.done().await;
+        }
+        if self.job.kind == JobKind::RollBack {
+            return roll_back::stands(self, &self.record().await?, error).await;
         }
         let mut transaction = self.app.pool.begin().await?;
         let ended = planning::items::finalise_items(&mut transaction, self.job.record_id).await?;

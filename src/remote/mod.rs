@@ -298,6 +298,11 @@ impl Remote {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(IDLE), MAX_ANSWER).await
     }
 
+    /// Has an import there rolled back.
+    pub async fn roll_back(&self, id: Uuid) -> Result<Record, RemoteError> {
+        self.json(self.request(Method::POST, &format!("/api/v1/imports/{id}/rollback")).timeout(IDLE), MAX_ANSWER).await
+    }
+
     /// Tries what failed of a record there again.
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE), MAX_ANSWER).await

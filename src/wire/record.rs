@@ -66,6 +66,9 @@ pub struct Record {
     pub checklist_total: u64,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
+    /// Who had it rolled back; `finished_at` says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.

@@ -29,6 +29,7 @@ mod records;
 mod rewriting;
 mod rights;
 mod roles;
+mod roll_back;
 mod round_trips;
 mod secrets;
 mod sessions;

@@ -157,6 +157,10 @@ pub enum Rest {
     Refused(Value, u64),
     /// A migration waits for its plan to be confirmed.
     Shown(Shown),
+    /// What it did is undone; what should be known of that.
+    RolledBack(Vec<Warning>, Transfer),
+    /// It could not be undone for this cause, and stands as it ended.
+    Stands(Final, Value, Transfer),
 }
 
 /// Why a record is queued.
@@ -174,6 +178,8 @@ pub enum Queued {
     Confirmed(Value, Transfer),
     /// It is tried again.
     Retried(Transfer),
+    /// It is undone, as this user asked for.
+    RolledBack(String, Transfer),
 }
 
 /// Writes down what a job says of it.
@@ -259,6 +265,13 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
                 None => update,
             }
         }
+        Rest::RolledBack(warnings, transfer) => {
+            update.ended(Final::ROLLED_BACK).error(None).warnings(warnings).transfer(&transfer)
+        }
+        Rest::Stands(status, error, transfer) => {
+            let update = update.ended(status).error(Some(error)).transfer(&transfer);
+            update.set("rolled_back_by", None::<String>)
+        }
     };
     update.write(connection).await
 }
@@ -278,6 +291,7 @@ pub async fn queue(connection: &mut PgConnection, id: Uuid, queued: Queued) -> R
         Queued::Replaced(arrived) => update.error(None).arrived(arrived),
         Queued::Confirmed(options, transfer) => update.error(None).set("options", options).transfer(&transfer),
         Queued::Retried(transfer) => update.error(None).transfer(&transfer),
+        Queued::RolledBack(by, transfer) => update.error(None).transfer(&transfer).set("rolled_back_by", by),
     };
     update.write(connection).await
 }
