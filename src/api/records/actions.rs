@@ -102,8 +102,15 @@ async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Opti
         jobs::queue_recall(&mut transaction, id, record.domain_id).await?;
     }
     let cancelled = find(&mut transaction, caller, id).await?;
-    transaction.commit().await?;
+    let committed = transaction.commit().await;
     drop(connection);
+    if let Err(unknown) = committed {
+        // Perhaps only the answer to the commit is lost.
+        let mut connection = app.pool.acquire().await?;
+        if find(&mut connection, caller, id).await?.status != RecordStatus::Cancelled {
+            return Err(unknown.into());
+        }
+    }
     if recall {
         recall_at_once(app, &record).await?;
     }
