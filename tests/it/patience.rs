@@ -202,3 +202,52 @@ async fn a_migration_follows_a_target_that_plans_for_long() {
     source.end().await;
     target.end().await;
 }
+
+/// Four leases of a second, and some more.
+const LEASES: &str = "select clock_timestamp() - $1 > interval '5 seconds'";
+
+/// Plans, as it is asked for, while nothing of the catalogue can be read for longer than four leases.
+async fn outlasting_leases(patience: &str) {
+    let settings = format!("{patience}\njobs.lease_seconds = 1\n");
+    let (source, target) = (Environment::start("test").await, Environment::configured("production", &settings).await);
+    let (from, to) = (source.admin(), target.admin());
+    from.resource("c", "card", "Card", "/", json!({})).await;
+    let package = from.export_all().await;
+    let planned = to.upload(&package).await;
+    let id = planned["id"].as_str().unwrap();
+    let mut gate = Gate::shut_to_all(&target.database, "resources").await;
+    let parsed = to.post_package(&package).await.is(202);
+    let path = format!("/api/v1/imports/{id}/plan");
+    let options = json!({"directory_prefix": "/New"});
+    let held = async {
+        // The one that parses, and who plans behind the request or in it.
+        while gate.waiting().await < 2 {}
+        let mut sql = target.sql().await;
+        let since: chrono::DateTime<chrono::Utc> =
+            sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut sql).await.unwrap();
+        while !sqlx::query_scalar::<_, bool>(LEASES).bind(since).fetch_one(&mut sql).await.unwrap() {}
+        gate.open().await;
+    };
+    let (answer, ()) = tokio::join!(to.put(&path, options), held);
+    assert!(answer.status.is_success(), "{}", answer.text());
+    for (id, directory) in [(id, "/New"), (parsed["id"].as_str().unwrap(), "/")] {
+        to.wait(id, |status| status == "awaiting_confirmation").await;
+        assert_eq!(to.execute(id).await["status"], "succeeded");
+        assert_eq!(to.get("/api/v1/resources/c").await.is(200)["directory"], directory);
+    }
+    let runs: Vec<i32> =
+        sqlx::query_scalar("select run_no from jobs").fetch_all(&mut target.sql().await).await.unwrap();
+    assert!(runs.iter().all(|run| *run == 1), "a job was taken over: {runs:?}");
+    source.end().await;
+    target.end().await;
+}
+
+#[tokio::test]
+async fn a_plan_that_outlasts_four_leases_is_made_while_its_caller_waits() {
+    outlasting_leases("server.patience_seconds = 60").await;
+}
+
+#[tokio::test]
+async fn a_plan_that_outlasts_four_leases_is_made_behind_the_request() {
+    outlasting_leases("server.patience_seconds = 1").await;
+}
