@@ -9,6 +9,7 @@ pub mod process;
 pub mod proxy;
 pub mod retail;
 pub mod strange;
+pub mod unended;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use ferry::server::Server;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use unended::{Unended, left_over};
 
 /// The token of user `admin` of domain `default`, of every environment here.
 pub const ADMIN: &str = "admin token of the tests";
@@ -26,6 +28,7 @@ pub struct Environment {
     pub server: Server,
     pub database: String,
     pub files: TempDir,
+    pub unended: Unended,
 }
 
 /// A server's answer.
@@ -87,7 +90,8 @@ impl Environment {
             json!(ADMIN),
         );
         let server = Server::start(Config::from_toml(&config).unwrap(), reached).await.unwrap();
-        Self { server, database, files }
+        let unended = Unended::of(&database);
+        Self { server, database, files, unended }
     }
 
     /// The administrator of domain `default`.
@@ -131,15 +135,9 @@ impl Environment {
 
     /// Stops the server and drops its database; a job that is left over fails the test.
     pub async fn end(self) {
-        let open = async || ferry::db::jobs::open_count(&mut self.sql().await).await.unwrap();
-        // What is told to a target beside a record comes to its end a moment later.
-        let mut looks = 0;
-        while looks < 500 && open().await > 0 {
-            looks += 1;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let open = open().await;
+        let open = left_over(&self.database).await;
         self.server.stop().await;
+        self.unended.looked();
         cluster::drop_database(&self.database).await;
         assert_eq!(open, 0, "jobs are left over");
     }
