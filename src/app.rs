@@ -134,7 +134,8 @@ impl App {
     /// # Errors
     /// Its address may not be used, or its token cannot be read.
     pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
-        Remote::at(self.place(target)?, self.answers.clone())
+        let idle = Duration::from_secs(self.config.jobs.target_idle_seconds.into());
+        Remote::at(self.place(target)?, self.answers.clone(), idle)
     }
 
     /// Where a target is, and with which token, as it is set.

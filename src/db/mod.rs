@@ -45,6 +45,7 @@ pub mod users;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 pub use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
@@ -78,6 +79,12 @@ pub enum DbError {
     /// What was stored cannot be read; the text is `table.column`, where it is known.
     #[error("what is stored in {0} cannot be read")]
     Corrupt(&'static str),
+    /// The schema is that of a newer version; the number is that of a migration.
+    #[error(
+        "the database has the schema of a newer version of this program (migration {0} is unknown here): run that \
+         version, or restore the backup that was made before it"
+    )]
+    Newer(i64),
     /// Anything else.
     #[error("the database failed: {0}")]
     Other(sqlx::Error),
@@ -131,7 +138,10 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32, types: 
         .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))
         .connect_with(options)
         .await?;
-    sqlx::migrate!().run(&pool).await.map_err(|error| DbError::Other(error.into()))?;
+    sqlx::migrate!().run(&pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => DbError::Newer(version),
+        other => DbError::Other(other.into()),
+    })?;
     Ok(pool)
 }
 

@@ -13,7 +13,7 @@ use crate::domain::outcome::Status;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus, Unit};
 use crate::domain::transfer::{Consent, Extent, Run, Transfer};
 use crate::planning;
-use crate::remote::RemoteError;
+use crate::remote::{PIECE, RemoteError};
 use crate::wire;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
@@ -134,7 +134,7 @@ async fn send_anew(courier: &Courier) -> Result<Uuid, JobError> {
 /// Packs and sends all contents to an import that lacks some.
 async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     pack_whole(courier).await?;
-    let upload = deliver::upload(courier, &courier.context.record().await?).await?;
+    let upload = deliver::upload(courier, &courier.context.record().await?, PIECE).await?;
     match courier.tried(|| courier.remote.replace_package(there, &upload)).await? {
         Ok(_) => Ok(()),
         // An earlier try arrived after all.

@@ -165,7 +165,7 @@ async fn a_source_told_to_end_hands_its_migration_to_another() {
 }
 
 /// Bytes that do not get smaller when packed; the same for the same seed.
-fn random_bytes(count: usize, seed: u64) -> Vec<u8> {
+pub fn random_bytes(count: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -1,6 +1,7 @@
 //! Servers to test against, and a client that says what went wrong.
 
 pub mod audit;
+pub mod buffering;
 mod cluster;
 pub mod commits;
 pub mod gate;
@@ -81,9 +82,10 @@ impl Environment {
 
     async fn with(name: &str, more: &str, database: String, reached: &str, files: TempDir) -> Self {
         let kind = if matches!(name, "test" | "production") { name } else { "other" };
+        let pool = if more.contains("max_connections") { "" } else { "database.max_connections = 6" };
         let config = format!(
             "environment = {{ name = {}, kind = {} }}\nserver.listen = \"127.0.0.1:0\"\nstorage.dir = {}\n\
-             security.admin_token = {}\ndatabase.max_connections = 6\n{more}",
+             security.admin_token = {}\n{pool}\n{more}",
             json!(name),
             json!(kind),
             json!(files.path()),

@@ -45,9 +45,17 @@ impl Process {
 
     /// The same, with more or less in its log.
     pub async fn logging(name: &str, more: &str, log: Option<&'static str>) -> Self {
+        Self::with(name, more, log, cluster::new_database().await).await
+    }
+
+    /// The same on a database of another Postgres, which ends with that one.
+    pub async fn on(name: &str, database: &str) -> Self {
+        Self::with(name, "", None, database.to_owned()).await
+    }
+
+    async fn with(name: &str, more: &str, log: Option<&'static str>, database: String) -> Self {
         let files = Arc::new(tempfile::tempdir().unwrap());
         let (name, more) = (name.to_owned(), more.to_owned());
-        let database = cluster::new_database().await;
         let unended = Arc::new(Unended::of(&database));
         let mut process = Self { name, more, log, port: free_port(), child: None, database, files, unended };
         process.restart().await;
@@ -180,8 +188,13 @@ impl Process {
         }
     }
 
+    /// The number of the process, as long as it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
