@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::records::{Arrived, NewRecord, Queued};
@@ -236,6 +237,11 @@ pub async fn replace_package(
     Path(id): Path<Uuid>,
     JsonBody(from): JsonBody<FromUpload>,
 ) -> Result<Accepted<Record>, ApiError> {
+    // It comes to its end though the caller goes away: he finds it when he comes again.
+    tokio::spawn(replaced(app, caller, id, from).in_current_span()).await?
+}
+
+async fn replaced(app: AppState, caller: Caller, id: Uuid, from: FromUpload) -> Result<Accepted<Record>, ApiError> {
     let upload_id = from.upload_id;
     let mut received = match uploaded(&app, &caller, from).await? {
         Brought::Package(received) => received,

@@ -251,3 +251,56 @@ async fn a_plan_that_outlasts_four_leases_is_made_while_its_caller_waits() {
 async fn a_plan_that_outlasts_four_leases_is_made_behind_the_request() {
     outlasting_leases("server.patience_seconds = 1").await;
 }
+
+/// An upload of a whole package.
+async fn uploaded(user: &User, package: &[u8]) -> Value {
+    let request = user.request(Method::POST, "/api/v1/uploads").header("tus-resumable", "1.0.0");
+    let upload = user.send(request.header("upload-length", package.len())).await;
+    let path = upload.headers["location"].to_str().unwrap();
+    let request = user.request(Method::PATCH, path).header("tus-resumable", "1.0.0").header("upload-offset", 0);
+    let request = request.header("content-type", "application/offset+octet-stream");
+    assert_eq!(user.send(request.body(package.to_vec())).await.status, 204);
+    json!({"upload_id": path.rsplit('/').next().unwrap()})
+}
+
+#[tokio::test]
+async fn an_import_that_takes_longer_than_its_caller_waits_is_not_begun_anew_each_time() {
+    let (source, target) = (Environment::start("test").await, Environment::start("production").await);
+    let (from, to) = (source.admin(), target.admin());
+    from.resource("c", "card", "Card", "/", json!({})).await;
+    let package = from.export_all().await;
+    let body = uploaded(&to, &package).await;
+    let import = || to.request(Method::POST, "/api/v1/imports").header("idempotency-key", "one").json(&body);
+    // Nobody learns whom the target trusts.
+    let mut gate = Gate::shut_to_all(&target.database, "pinned_sources").await;
+    assert!(import().timeout(Duration::from_secs(1)).send().await.unwrap_err().is_timeout());
+    gate.reached().await;
+    to.send(import()).await.problem(409, "conflict");
+    gate.open().await;
+    let record = loop {
+        let answer = to.send(import()).await;
+        if answer.status != 409 {
+            break answer.is(202);
+        }
+    };
+    let id = record["id"].as_str().unwrap();
+    to.wait(id, |status| status == "awaiting_confirmation").await;
+    assert_eq!(to.get("/api/v1/records?kind=import").await.is(200)["items"].as_array().unwrap().len(), 1);
+
+    // Nor is another package of it.
+    let body = uploaded(&to, &package).await;
+    let replace = || to.request(Method::PUT, &format!("/api/v1/imports/{id}/package")).json(&body);
+    let mut gate = Gate::shut_to_all(&target.database, "pinned_sources").await;
+    assert!(replace().timeout(Duration::from_secs(1)).send().await.unwrap_err().is_timeout());
+    gate.reached().await;
+    gate.open().await;
+    let has_become = "select count(*) from uploads where record_id is not null";
+    target
+        .until(async || sqlx::query_scalar::<_, i64>(has_become).fetch_one(&mut target.sql().await).await.unwrap() == 2)
+        .await;
+    assert_eq!(to.send(replace()).await.is(202)["id"], record["id"]);
+    to.wait(id, |status| status == "awaiting_confirmation").await;
+    assert_eq!(to.execute(id).await["status"], "succeeded");
+    source.end().await;
+    target.end().await;
+}

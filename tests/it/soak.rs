@@ -182,14 +182,14 @@ async fn killed_at_any_time() {
         let key = format!("round {round}");
         let doing = pair.done(work, &key);
         tokio::pin!(doing);
+        // Not too many a round: a job that is begun ten times without an end is given up.
+        let (mut here, most) = (0, 1 + dice.below(5));
         let record = loop {
             tokio::select! {
                 record = &mut doing => break record,
                 () = dice.moment() => {}
             }
-            // At most four a round: a job that ends ten times without an end is given up.
-            if kills % 4 == 3 {
-                kills += 1;
+            if here == most {
                 break doing.await;
             }
             let victim = match work {
@@ -200,7 +200,7 @@ async fn killed_at_any_time() {
             };
             victim.kill();
             victim.restart().await;
-            kills += 1;
+            (here, kills) = (here + 1, kills + 1);
         };
         pair.check(work, &record, &source, &target).await;
         made += imports(work);
