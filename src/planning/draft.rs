@@ -50,7 +50,7 @@ impl Draft {
         record: &Record,
         request: &PlanRequest,
     ) -> Result<Self, PlanningError> {
-        let entries = db::import_entries::load(connection, record.id).await?;
+        let entries = super::entries(app, connection, record.id).await?;
         let manifest = super::manifest(connection, record.id).await?;
         let import = Import { app, record, manifest: &manifest, request, entries: &entries };
         let planning = Planning::make(import, connection).await?;

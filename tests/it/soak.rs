@@ -211,7 +211,7 @@ async fn killed_at_any_time() {
     target.end().await;
 }
 
-/// A Postgres of its own, which can be ended.
+/// A Postgres of its own, which can be ended, and keeps what it has confirmed.
 struct Restarted {
     postgres: Option<Postgres>,
     folder: PathBuf,
@@ -220,7 +220,7 @@ struct Restarted {
 impl Restarted {
     async fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("ferry-soak-{}", uuid::Uuid::new_v4().simple()));
-        let options = Options { max_connections: 100, durable: false };
+        let options = Options { max_connections: 100, durable: true };
         let at = folder.clone();
         let started = tokio::task::spawn_blocking(move || Postgres::start(&at, &options));
         Self { postgres: Some(started.await.unwrap().unwrap()), folder }

@@ -191,9 +191,12 @@ pub async fn execute(
 ) -> Result<Accepted<Record>, ApiError> {
     let body = body.unwrap_or_default();
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
-    let has_options = body.keys().any(|key| key != "plan_digest");
     let mut connection = app.pool.acquire().await?;
     let record = awaiting(find(&mut connection, &caller, id).await?, "executed")?;
+    // What is chosen already is planned already.
+    let given = PlanRequest { plan_digest: None, ..request.clone() };
+    let has_options =
+        body.keys().any(|key| key != "plan_digest") && PlanRequest::of(&record.options).as_ref() != Some(&given);
     let manifest = planning::manifest(&mut connection, id).await?;
     trust::check(&app, &mut connection, caller.domain_id(), &manifest.environment).await?;
     let details = serde_json::json!({"name": record.name});

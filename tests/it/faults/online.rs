@@ -36,6 +36,7 @@ pub async fn until(user: &User, id: &str, wanted: impl Fn(&Value) -> bool) -> Va
             }
             assert!(began.elapsed().as_secs() < 90, "it does not get there: {record}");
         }
+        assert!(began.elapsed().as_secs() < 120, "nobody shows record {id}");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
