@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::online::{begin, new_target};
@@ -77,6 +78,20 @@ fn noise(mebibytes: usize) -> Vec<u8> {
     (0..mebibytes << 16).flat_map(|_| uuid::Uuid::new_v4().into_bytes()).collect()
 }
 
+/// It is said before all of a body is there: whoever still sends it may find the connection ended, and asks again.
+async fn refused(request: &RequestBuilder) {
+    for _ in 0..100 {
+        if let Ok(answer) = request.try_clone().unwrap().send().await
+            && let status = answer.status()
+            && let Ok(problem) = answer.json::<Value>().await
+        {
+            assert_eq!((status.as_u16(), &problem["code"]), (507, &json!("storage_full")), "{problem}");
+            return;
+        }
+    }
+    panic!("nobody says that it is full");
+}
+
 async fn export(user: &User) -> Value {
     let body = json!({"name": "package", "selection": {"all": true}});
     let record = user.post("/api/v1/exports", body).await.is(202);
@@ -111,8 +126,9 @@ async fn told_on_every_path(short: Short) {
     let package = from.export_all().await;
     let Some(small) = Small::over(&target.files.path().join("store"), &target, short) else { return };
 
-    to.attachment("/img/large.png", &bytes).await.problem(507, "storage_full");
-    to.post_package(&package).await.problem(507, "storage_full");
+    refused(&to.request(Method::PUT, "/api/v1/attachments/img/large.png").body(bytes.clone())).await;
+    let request = to.request(Method::POST, "/api/v1/imports").header("content-type", "application/zip");
+    refused(&request.body(package.clone())).await;
     let there = new_target(&from, &target.url(), ADMIN).await;
     let migration = begin(&from, &there).await;
     let record = from.ended(&migration).await;

@@ -11,7 +11,7 @@ use crate::support::gate::Gate;
 use crate::support::process::Process;
 
 /// What is left of the seconds that a server gives to those who work.
-const SOON: Duration = Duration::from_secs(6);
+const SOON: Duration = Duration::from_secs(12);
 
 /// Sends some bytes, and leaves it at that.
 async fn begun(process: &Process, bytes: &str) -> TcpStream {
