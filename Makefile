@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install tools demo test check deny bench sqlx openapi
+.PHONY: help install tools demo test soak check deny bench sqlx openapi
 # Queries are checked against .sqlx, so that building needs no database.
 export SQLX_OFFLINE ?= true
 
@@ -19,6 +19,9 @@ demo: install ## Two environments and a real migration between them (ARGS=--once
 
 test: tools check ## Everything that must hold: format, lints, dependencies, generated files, tests
 	cargo test
+
+soak: install ## Kills, restarts and stops at random times, for many minutes (SEED=7 repeats a run)
+	$(if $(SEED),FERRY_SOAK_SEED=$(SEED)) cargo test --test it soak:: -- --ignored --nocapture
 
 check: deny ## Format, lints, dependencies, and that .sqlx and docs/openapi.json are what the code says
 	cargo fmt --check

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -23,6 +24,9 @@ use crate::remote::{Allowed, Memory, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
 use crate::secrets::{self, Sealer, SecretError, Signer25519};
 use crate::store::{Store, StoreError};
+
+/// How long requests may go on arriving once the server stops.
+pub const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +134,8 @@ impl App {
     /// # Errors
     /// Its address may not be used, or its token cannot be read.
     pub fn remote(&self, target: &Target) -> Result<Remote, RemoteError> {
-        Remote::at(self.place(target)?, self.answers.clone())
+        let idle = Duration::from_secs(self.config.jobs.target_idle_seconds.into());
+        Remote::at(self.place(target)?, self.answers.clone(), idle)
     }
 
     /// Where a target is, and with which token, as it is set.

@@ -86,6 +86,8 @@ pub struct ServerConfig {
     pub head_seconds: u32,
     /// A body of which nothing arrives within this time is given up.
     pub idle_seconds: u32,
+    /// Planning that takes longer than this goes on behind the request that asked for it.
+    pub patience_seconds: u32,
     /// Proxies whose `X-Forwarded-For` is believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpAddr>,
@@ -174,6 +176,8 @@ pub struct JobsConfig {
     pub lease_seconds: u32,
     /// A target that does not answer for this long has failed its migration.
     pub target_deadline_seconds: u32,
+    /// A connection to a target on which nothing moves for so long is given up, and tried again.
+    pub target_idle_seconds: u32,
 }
 
 /// How long what is of use for a while is kept.
@@ -258,8 +262,8 @@ impl Config {
         if self.database.max_connections < 2 {
             return refuse("database.max_connections must be at least 2");
         }
-        if self.jobs.concurrency == 0 || self.jobs.lease_seconds == 0 {
-            return refuse("jobs.concurrency and jobs.lease_seconds must be at least 1");
+        if self.jobs.concurrency == 0 || self.jobs.lease_seconds == 0 || self.jobs.target_idle_seconds == 0 {
+            return refuse("jobs.concurrency, jobs.lease_seconds and jobs.target_idle_seconds must be at least 1");
         }
         if self.database.url.as_ref().is_some_and(|url| url.expose_secret().trim().is_empty()) {
             return refuse("database.url must not be empty; leave it out for an embedded Postgres");
@@ -267,8 +271,8 @@ impl Config {
         if self.server.tls_cert.is_some() != self.server.tls_key.is_some() {
             return refuse("server.tls_cert and server.tls_key must be given together, or neither");
         }
-        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 {
-            return refuse("server.head_seconds and server.idle_seconds must be at least 1");
+        if self.server.head_seconds == 0 || self.server.idle_seconds == 0 || self.server.patience_seconds == 0 {
+            return refuse("server.head_seconds, server.idle_seconds and server.patience_seconds must be at least 1");
         }
         if self.retention.every_seconds == 0 {
             return refuse("retention.every_seconds must be at least 1");

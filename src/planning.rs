@@ -22,6 +22,7 @@ use crate::wire::record::{Item, PlanRequest, RecordError, ResolutionLine, Target
 pub mod carried;
 pub mod difference;
 mod done_before;
+pub mod draft;
 mod fresh;
 pub mod impact;
 pub mod items;

@@ -25,7 +25,7 @@ use crate::{api, jobs, page};
 
 use connections::Connections;
 
-/// How long requests in flight may take to end once the server stops.
+/// How long requests that have arrived may take to end once the server stops.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Shorter answers are not compressed, in bytes.

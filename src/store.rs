@@ -69,9 +69,10 @@ impl StoreError {
     }
 }
 
-/// No space is left, or none for us.
+/// No space is left, or none for us: by a quota, or by the limit on the size of a file.
 pub fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// The store of one environment.

@@ -153,6 +153,8 @@ pub async fn package(
 ) -> Result<Response, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let record = find(&mut connection, &caller, id).await?;
+    // The disk may take its time.
+    drop(connection);
     if record.kind == RecordKind::Import {
         return Err(ApiError::not_found("export"));
     }
@@ -191,7 +193,7 @@ pub async fn package(
     })?;
     let range = part.as_ref().map(|part| [part.start, part.end]);
     let details = serde_json::json!({"name": record.name, "sha256": package.sha256, "range": range});
-    note(&mut connection, &caller, "package.download", ("record", id), details).await?;
+    note(&mut *app.pool.acquire().await?, &caller, "package.download", ("record", id), details).await?;
     let length = part.as_ref().map_or(package.size, |part| part.end - part.start);
     let mut response = Body::from_stream(bytes).into_response();
     let answer = response.headers_mut();

@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::records::{Arrived, NewRecord, Queued};
@@ -239,6 +240,11 @@ pub async fn replace_package(
     Path(id): Path<Uuid>,
     JsonBody(from): JsonBody<FromUpload>,
 ) -> Result<Accepted<Record>, ApiError> {
+    // It comes to its end though the caller goes away: he finds it when he comes again.
+    tokio::spawn(replaced(app, caller, id, from).in_current_span()).await?
+}
+
+async fn replaced(app: AppState, caller: Caller, id: Uuid, from: FromUpload) -> Result<Accepted<Record>, ApiError> {
     let upload_id = from.upload_id;
     let mut received = match uploaded(&app, &caller, from).await? {
         Brought::Package(received) => received,
@@ -250,7 +256,7 @@ pub async fn replace_package(
         Brought::Import(_) => return Err(ApiError::conflict("The upload has become another import already.")),
     };
     let mut connection = app.pool.acquire().await?;
-    find(&mut connection, &caller, id).await?;
+    let replaced = find(&mut connection, &caller, id).await?.package_key;
     let kept = carried::passphrase(&app, &mut connection, id).await?;
     drop(connection);
     let (manifest, signature, by_passphrase) =
@@ -259,12 +265,11 @@ pub async fn replace_package(
     // Under a key of its own: until this is committed, the record is about the package that it had.
     let key = package_key(Uuid::now_v7());
     app.store.put_file(&key, received.file.path()).await?;
-    let (accepted, replaced) = match replace(&app, &caller, (id, &key), (&manifest, &signature), &received).await {
-        Ok(done) => done,
-        // Cleaning finds the package that it had.
-        Err(undone) => (done_after_all(&app, &caller, (id, &key), undone).await?, None),
+    let accepted = match replace(&app, &caller, (id, &key), (&manifest, &signature), &received).await {
+        Ok(accepted) => accepted,
+        Err(undone) => done_after_all(&app, &caller, (id, &key), undone).await?,
     };
-    // What fails from here on, cleaning does later.
+    // It is about that package no more. What fails from here on, cleaning does later.
     if let Some(key) = replaced {
         let _ = app.store.delete(&key).await;
     }
@@ -272,16 +277,16 @@ pub async fn replace_package(
     Ok(accepted)
 }
 
-/// Has the record be about another package; returns where the one that it had rests.
+/// Has the record be about another package.
 async fn replace(
     app: &AppState,
     caller: &Caller,
     (id, key): (Uuid, &str),
     (manifest, signature): (&Manifest, &Signature),
     received: &Received,
-) -> Result<(Accepted<Record>, Option<String>), Undone> {
+) -> Result<Accepted<Record>, Undone> {
     let mut transaction = app.pool.begin().await?;
-    let record = import(&mut transaction, caller, id, "given another package").await?;
+    import(&mut transaction, caller, id, "given another package").await?;
     let before = planning::manifest(&mut transaction, id).await?;
     if before.environment.id != manifest.environment.id || before.record_id != manifest.record_id {
         return Err(ApiError::field("upload_id", "is not a package of the same export").into());
@@ -292,7 +297,7 @@ async fn replace(
     db::records::queue(&mut transaction, id, replaced).await?;
     let accepted = parse_next(app, &mut transaction, caller, id, received).await?;
     transaction.commit().await.map_err(Undone::unknown)?;
-    Ok((accepted, record.package_key))
+    Ok(accepted)
 }
 
 /// Notes the import that an upload becomes.

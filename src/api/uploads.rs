@@ -275,8 +275,11 @@ pub(in crate::api) async fn content(app: &AppState, caller: &Caller, id: Uuid) -
 /// Removes the pieces of an upload that has become an import.
 pub(in crate::api) async fn clear(app: &AppState, id: Uuid) -> Result<(), ApiError> {
     let mut connection = app.pool.acquire().await?;
-    for key in rows::pieces(&mut connection, id).await? {
+    let keys = rows::pieces(&mut connection, id).await?;
+    drop(connection);
+    for key in keys {
         app.store.delete(&key).await?;
     }
+    let mut connection = app.pool.acquire().await?;
     Ok(rows::forget_pieces(&mut connection, id).await?)
 }

@@ -13,8 +13,13 @@ use crate::{db, telemetry};
 
 use super::say;
 
+/// A file would grow beyond what the process may write (`ulimit -f`). Tokio has no name for it.
+const SIGXFSZ: std::os::raw::c_int = 25;
+
 pub(super) async fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
     telemetry::log("info,sqlx=warn");
+    // Whoever listens is not ended by it: a file beyond the limit of the process is then an error of the one who writes.
+    let _file_too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     let config = Config::load(config.as_deref())?;
     let (url, embedded) = database(&config).await?;
     let server = Server::start(config, &url).await?;

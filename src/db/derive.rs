@@ -183,7 +183,7 @@ pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
     .await?;
     sqlx::query!(
         "with stopped as (
-            update jobs set state = 'failed', lease_until = null where kind in ('parse', 'execute') and state in ('queued', 'running')
+            update jobs set state = 'failed', lease_until = null where kind in ('parse', 'plan', 'execute') and state in ('queued', 'running')
             returning record_id, domain_id, kind
          ), again as (
             update records r set status = 'queued',

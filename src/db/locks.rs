@@ -1,6 +1,7 @@
 //! Locks of a domain: writers of single resources share it, an import holds it alone.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
@@ -142,8 +143,11 @@ fn stripe(hash: &Hash) -> i32 {
     i32::from(hash.0[0] % STRIPES)
 }
 
-/// The transaction may take its time between two statements: planning reads much and computes much.
-pub async fn take_time(connection: &mut PgConnection) -> Result<(), DbError> {
-    sqlx::query("set local idle_in_transaction_session_timeout = '15min'").execute(connection).await?;
+/// The transaction may take its time between two statements, for planning computes much; but none of them takes longer
+/// than this: whoever asked has been told to wait by then, and nothing is to be held for him.
+pub async fn take_time(connection: &mut PgConnection, most: Duration) -> Result<(), DbError> {
+    sqlx::query("set local idle_in_transaction_session_timeout = '15min'").execute(&mut *connection).await?;
+    let longest = format!("set local statement_timeout = {}", most.as_millis());
+    sqlx::query(&longest).execute(connection).await?;
     Ok(())
 }

@@ -48,6 +48,7 @@ pub mod value_rules;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 pub use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub use sqlx::{Acquire, Error, PgConnection, PgPool, Postgres, Transaction};
@@ -81,6 +82,12 @@ pub enum DbError {
     /// What was stored cannot be read; the text is `table.column`, where it is known.
     #[error("what is stored in {0} cannot be read")]
     Corrupt(&'static str),
+    /// The schema is that of a newer version; the number is that of a migration.
+    #[error(
+        "the database has the schema of a newer version of this program (migration {0} is unknown here): run that \
+         version, or restore the backup that was made before it"
+    )]
+    Newer(i64),
     /// Anything else.
     #[error("the database failed: {0}")]
     Other(sqlx::Error),
@@ -99,9 +106,9 @@ impl From<sqlx::Error> for DbError {
                 if database.code().as_deref() == Some("53100") {
                     return Self::Full;
                 }
-                // lock_not_available, deadlock_detected, serialization_failure; the connection was ended
+                // lock_not_available, deadlock_detected, serialization_failure, query_canceled; the connection was ended
                 let code = database.code().unwrap_or_default();
-                let passing = ["55P03", "40P01", "40001", "57P01", "57P02", "57P03", "25P03"];
+                let passing = ["55P03", "40P01", "40001", "57014", "57P01", "57P02", "57P03", "25P03"];
                 if passing.contains(&code.as_ref()) || code.starts_with("08") {
                     return Self::Busy;
                 }
@@ -131,7 +138,10 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32, types: 
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await?;
-    sqlx::migrate!().run(&pool).await.map_err(|error| DbError::Other(error.into()))?;
+    sqlx::migrate!().run(&pool).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => DbError::Newer(version),
+        other => DbError::Other(other.into()),
+    })?;
     Ok(pool)
 }
 

@@ -24,6 +24,8 @@ pub enum JobKind {
     Export,
     /// Reads an uploaded package and plans its import.
     Parse,
+    /// Plans an import anew, and has it executed if that was asked for.
+    Plan,
     /// Writes an import; one at a time in a domain.
     Execute,
     /// Takes a package to a target.
@@ -36,7 +38,8 @@ pub enum JobKind {
 
 impl JobKind {
     /// Each of them.
-    pub const ALL: [Self; 6] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate, Self::Recall, Self::RollBack];
+    pub const ALL: [Self; 7] =
+        [Self::Export, Self::Parse, Self::Plan, Self::Execute, Self::Migrate, Self::Recall, Self::RollBack];
 
     /// The record goes on with it, and ends with it; or it is done beside a record, whatever becomes of that one.
     pub fn carries_record(self) -> bool {
@@ -48,6 +51,7 @@ impl JobKind {
         match self {
             Self::Export => Some(Phase::Resolving),
             Self::Parse => Some(Phase::Parsing),
+            Self::Plan => Some(Phase::Planning),
             Self::Execute | Self::RollBack => Some(Phase::Applying),
             Self::Migrate | Self::Recall => None,
         }
@@ -141,7 +145,15 @@ pub struct WrongState {
 }
 
 words!(RecordKind { Export = "export", Import = "import", Online = "online" });
-words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate", Recall = "recall", RollBack = "roll_back" });
+words!(JobKind {
+    Export = "export",
+    Parse = "parse",
+    Plan = "plan",
+    Execute = "execute",
+    Migrate = "migrate",
+    Recall = "recall",
+    RollBack = "roll_back",
+});
 words!(RecordStatus {
     Queued = "queued",
     Running = "running",

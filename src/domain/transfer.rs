@@ -1,6 +1,7 @@
 //! How a migration, or an import, stands between two runs: what was sent, what was said, who decides.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::record::Undo;
 
@@ -24,6 +25,31 @@ pub struct Transfer {
     pub run: Run,
     /// Whether it is being undone.
     pub undo: Undo,
+    /// What is planned for a user who is not kept waiting for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// A plan that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The options that it is made with.
+    pub options: Value,
+    /// What comes then.
+    pub then: Then,
+}
+
+/// What comes after a plan that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// The plan waits for him.
+    Confirm,
+    /// It is executed: this plan alone, where it is named.
+    Execute {
+        /// Of that plan.
+        plan_digest: Option<String>,
+    },
 }
 
 /// How much is sent to a target.
@@ -107,6 +133,6 @@ impl Transfer {
     /// The record is tried again. What was confirmed and never handed over is shown again.
     pub fn tried_again(self, run: Run) -> Self {
         let consent = if self.last_word == LastWord::There { self.consent } else { Consent::Open };
-        Self { consent, last_word: LastWord::Here, run, ..self }
+        Self { consent, last_word: LastWord::Here, run, asked: None, ..self }
     }
 }

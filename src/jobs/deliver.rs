@@ -3,7 +3,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -21,8 +21,8 @@ use super::{JobError, blocking};
 
 /// So many pieces may bring nothing forward.
 const MOST_STUCK: u32 = 3;
-/// A piece that is answered within this may be followed by a larger one.
-const QUICK: Duration = Duration::from_secs(5);
+/// A piece that did not arrive in time is followed by one so many times smaller.
+const SHRINK: usize = 4;
 
 /// The package travels in one request: it has no more bytes than a piece, and no upload of it was begun.
 pub(super) fn at_once(record: &Record) -> Result<bool, JobError> {
@@ -38,6 +38,7 @@ fn package(record: &Record) -> Result<PackageInfo, JobError> {
 /// Makes the import of the record's package at the target: one, however often this is tried.
 pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::record::Record, JobError> {
     let key = key(record);
+    let mut first = PIECE;
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
         if bytes.len() <= SMALLEST_PIECE {
@@ -46,11 +47,11 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
         match courier.once(courier.remote.import_package(bytes, &key)).await {
             Ok(there) => return Ok(there),
             // On a slow way it does not arrive in time: in pieces it does. The same key makes the same import.
-            Err(error) if error.transient => {}
+            Err(error) if error.transient => first = PIECE / SHRINK,
             Err(error) => return Err(error.into()),
         }
     }
-    let upload = upload(courier, record).await?;
+    let upload = upload(courier, record, first).await?;
     Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
 }
 
@@ -91,8 +92,8 @@ pub(super) async fn made(courier: &Courier, record: &Record) -> Result<Result<Op
     })
 }
 
-/// Has all of the record's package at the target; returns the upload there.
-pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String, JobError> {
+/// Has all of the record's package at the target, in pieces of so many bytes at first; returns the upload there.
+pub(super) async fn upload(courier: &Courier, record: &Record, first: usize) -> Result<String, JobError> {
     let package = package(record)?;
     let mut transfer = record.transfer.clone();
     // An upload that expired at the target is begun anew.
@@ -101,7 +102,7 @@ pub(super) async fn upload(courier: &Courier, record: &Record) -> Result<String,
             Some(id) => id.clone(),
             None => begin(courier, &mut transfer, &package).await?,
         };
-        match pieces(courier, record, &id, package.size).await? {
+        match pieces(courier, record, &id, (package.size, first)).await? {
             Ok(()) => return Ok(id),
             Err(error) if error.is("not_found") || error.is("gone") => {
                 // The key of one that has expired would bring it back.
@@ -123,13 +124,18 @@ async fn begin(courier: &Courier, transfer: &mut Transfer, package: &PackageInfo
 }
 
 /// Sends what the target does not have yet.
-async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Result<Result<(), RemoteError>, JobError> {
+async fn pieces(
+    courier: &Courier,
+    record: &Record,
+    id: &str,
+    (size, first): (u64, usize),
+) -> Result<Result<(), RemoteError>, JobError> {
     let mut there = match courier.tried(|| courier.remote.upload_offset(id)).await? {
         Ok(offset) => offset,
         Err(error) => return Ok(Err(error)),
     };
     // As much as the way carries in good time.
-    let size_of_piece = AtomicUsize::new(PIECE);
+    let size_of_piece = AtomicUsize::new(first);
     let mut stuck = 0;
     let mut reported = 0;
     while there < size {
@@ -148,7 +154,7 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
                 // An earlier try arrived after all, or half of it.
                 Err(error) if error.is("conflict") => courier.remote.upload_offset(id).await,
                 Err(error) if error.transient => {
-                    let smaller = size_of_piece.load(Ordering::Relaxed) / 4;
+                    let smaller = size_of_piece.load(Ordering::Relaxed) / SHRINK;
                     size_of_piece.store(smaller.max(SMALLEST_PIECE), Ordering::Relaxed);
                     // What was not answered may have arrived.
                     match courier.remote.upload_offset(id).await {
@@ -164,7 +170,7 @@ async fn pieces(courier: &Courier, record: &Record, id: &str, size: u64) -> Resu
             Ok(offset) => offset,
             Err(error) => return Ok(Err(error)),
         };
-        if began.elapsed() < QUICK {
+        if began.elapsed() < courier.remote.quick() {
             let larger = size_of_piece.load(Ordering::Relaxed) * 2;
             size_of_piece.store(larger.min(PIECE), Ordering::Relaxed);
         }

@@ -222,7 +222,7 @@ impl Attempt<'_> {
     async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
         let (plan, items) = planning.preview(self.entries)?;
         db::record_items::replace(connection, self.import.record.id, &items).await?;
-        db::records::rest(connection, self.import.record.id, Rest::Planned(plan)).await?;
+        db::records::rest(connection, self.import.record.id, Rest::Planned(plan, self.entries.len() as u64)).await?;
         Ok(db::jobs::end(connection, &self.context.job).await?)
     }
 

@@ -13,7 +13,7 @@ use crate::domain::outcome::Status;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus, Unit};
 use crate::domain::transfer::{Consent, Extent, Run, Transfer};
 use crate::planning;
-use crate::remote::RemoteError;
+use crate::remote::{PIECE, RemoteError};
 use crate::wire;
 use crate::wire::record::{Item, PlanRequest, RecordError};
 
@@ -134,7 +134,7 @@ async fn send_anew(courier: &Courier) -> Result<Uuid, JobError> {
 /// Packs and sends all contents to an import that lacks some.
 async fn send_whole(courier: &Courier, there: Uuid) -> Result<(), JobError> {
     pack_whole(courier).await?;
-    let upload = deliver::upload(courier, &courier.context.record().await?).await?;
+    let upload = deliver::upload(courier, &courier.context.record().await?, PIECE).await?;
     match courier.tried(|| courier.remote.replace_package(there, &upload)).await? {
         Ok(_) => Ok(()),
         // An earlier try arrived after all.
@@ -226,7 +226,13 @@ async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> 
     courier.context.note(Note::HandingOver(record.transfer.clone().handed_over())).await?;
     let plan = PlanRequest { plan_digest, ..options.plan };
     match courier.tried(|| courier.remote.execute(there, &plan)).await? {
-        Ok(_) => Ok(Next::Follow),
+        Ok(_) => match refused(&follow(courier, there).await?) {
+            None => Ok(Next::Follow),
+            Some(error) if options.confirm => {
+                show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(error)).await
+            }
+            Some(error) => Err(JobError::Fail(error)),
+        },
         // An earlier try arrived after all.
         Err(error) if error.is("wrong_state") => Ok(Next::Follow),
         Err(error) if error.is("package_incomplete") => Ok(Next::Send),
@@ -235,6 +241,12 @@ async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Why a target that plans for long did not do what it was told: the import waits there as it did.
+fn refused(found: &wire::record::Record) -> Option<RecordError> {
+    let error = found.error.as_ref().filter(|_| found.status == "awaiting_confirmation")?;
+    matches!(error.code.as_str(), "plan_stale" | "invalid_field").then(|| error.clone())
 }
 
 /// Why a plan is shown again.
@@ -252,6 +264,14 @@ async fn show(
 ) -> Result<Next, JobError> {
     let context = &courier.context;
     let planned = match courier.tried(|| courier.remote.plan(there, plan)).await? {
+        Ok(planned) if planned.status == "running" => {
+            let planned = follow(courier, there).await?;
+            if planned.status != "awaiting_confirmation" {
+                return Ok(Next::Follow);
+            }
+            because = because.or_else(|| refused(&planned));
+            planned
+        }
         Ok(planned) => planned,
         Err(error) if error.is("wrong_state") => return Ok(Next::Follow),
         // What was chosen does not fit the package or the target: the plan is shown as it was.

@@ -18,6 +18,7 @@ mod negotiate;
 mod notes;
 mod pack;
 mod parse;
+mod plan;
 mod recall;
 pub mod rederive;
 mod rewrite;
@@ -49,6 +50,7 @@ pub fn work(kind: JobKind) -> runner::Work {
     match kind {
         JobKind::Export => |context| Box::pin(export::run(context)),
         JobKind::Parse => |context| Box::pin(parse::run(context)),
+        JobKind::Plan => |context| Box::pin(plan::run(context)),
         JobKind::Execute => |context| Box::pin(execute::run(context)),
         JobKind::Migrate => |context| Box::pin(migrate::run(context)),
         JobKind::Recall => |context| Box::pin(recall::run(context)),

@@ -92,6 +92,8 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
             (plan, items, if executed { Next::Execute } else { Next::Confirm })
         }
     };
+    // Somebody waits for another plan than this one.
+    let next = if record.transfer.asked.is_some() { Next::Plan } else { next };
     let digest = plan.digest.clone();
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
@@ -121,8 +123,13 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         }
     }
     db::jobs::end(&mut transaction, &context.job).await?;
-    if next == Next::Execute {
-        db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
+    let queued = match next {
+        Next::Confirm => None,
+        Next::Plan => Some(JobKind::Plan),
+        Next::Execute => Some(JobKind::Execute),
+    };
+    if let Some(kind) = queued {
+        db::jobs::queue(&mut transaction, kind, record.id, record.domain_id).await?;
     }
     transaction.commit().await?;
     Ok(())

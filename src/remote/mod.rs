@@ -43,7 +43,7 @@ const MAX_LIST: usize = 32 * 1024 * 1024;
 const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// Longest answer about one thing: read, it takes many times the memory.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
-/// A connection on which nothing moves for so long is given up.
+/// A connection on which nothing moves for so long is given up, where nothing else is said.
 const IDLE: Duration = Duration::from_secs(30);
 /// How often one looks whether something moves.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,6 +59,8 @@ pub struct Remote {
     client: Client,
     place: watch::Sender<Place>,
     memory: Memory,
+    /// A connection on which nothing moves for so long is given up.
+    idle: Duration,
 }
 
 /// Where an environment is, checked, and a token there.
@@ -72,11 +74,11 @@ pub struct Place {
 impl Remote {
     /// For a checked address and a token there.
     pub fn new(base: Url, token: &str) -> Result<Self, RemoteError> {
-        Self::at(Place { base, token: token.to_owned() }, Memory::default())
+        Self::at(Place { base, token: token.to_owned() }, Memory::default(), IDLE)
     }
 
-    /// For a place, sharing what memory answers may take.
-    pub fn at(place: Place, memory: Memory) -> Result<Self, RemoteError> {
+    /// For a place, sharing what memory answers may take; a connection on which nothing moves for so long is given up.
+    pub fn at(place: Place, memory: Memory, idle: Duration) -> Result<Self, RemoteError> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
@@ -87,7 +89,7 @@ impl Remote {
             .user_agent(concat!("ferry/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| RemoteError::unreachable(&error.to_string()))?;
-        Ok(Self { client, place: watch::Sender::new(place), memory })
+        Ok(Self { client, place: watch::Sender::new(place), memory, idle })
     }
 
     /// It is elsewhere from the next call on.
@@ -108,7 +110,7 @@ impl Remote {
     async fn answer(&self, request: RequestBuilder, most: usize) -> Result<Answer, RemoteError> {
         let mut response = request.send().await.map_err(|error| RemoteError::of_transport(&error))?;
         let (mut bytes, mut held) = (Vec::new(), None);
-        while let Some(piece) = moving(response.chunk()).await? {
+        while let Some(piece) = moving(self.idle, response.chunk()).await? {
             if bytes.len() + piece.len() > most {
                 return Err(RemoteError::foreign("The target's answer does not end."));
             }
@@ -133,11 +135,16 @@ impl Remote {
         path: &str,
         body: &B,
     ) -> Result<T, RemoteError> {
-        self.json(self.request(method, path).timeout(IDLE).json(body), MAX_ANSWER).await
+        self.json(self.request(method, path).timeout(self.idle).json(body), MAX_ANSWER).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, most: usize) -> Result<T, RemoteError> {
-        self.json(self.request(Method::GET, path).timeout(IDLE), most).await
+        self.json(self.request(Method::GET, path).timeout(self.idle), most).await
+    }
+
+    /// What arrives within this leaves room for twice as much.
+    pub fn quick(&self) -> Duration {
+        self.idle / 6
     }
 
     /// Whether it is ready.
@@ -194,7 +201,7 @@ impl Remote {
             .header("upload-offset", at)
             .header("upload-checksum", checksum);
         // What the connection has taken says nothing of what has arrived: only the answer does.
-        offset(&self.answer_to(request.timeout(IDLE), piece, MAX_ANSWER).await?)
+        offset(&self.answer_to(request.timeout(self.idle), piece, MAX_ANSWER).await?)
     }
 
     /// Sends a request with a body; gives it up when nothing of it moves for a while, or no answer comes then.
@@ -211,7 +218,7 @@ impl Remote {
         // There is no time-out for writing: a target that stops reading would hold the connection for ever.
         let stalled = async {
             let (mut seen, mut since) = (0, Instant::now());
-            while since.elapsed() < IDLE {
+            while since.elapsed() < self.idle {
                 tokio::time::sleep(LOOK).await;
                 let now = moved.load(Ordering::Relaxed);
                 if now != seen {
@@ -227,12 +234,12 @@ impl Remote {
     }
 
     fn tus(&self, method: Method, path: &str) -> RequestBuilder {
-        self.request(method, path).timeout(IDLE).header("tus-resumable", "1.0.0")
+        self.request(method, path).timeout(self.idle).header("tus-resumable", "1.0.0")
     }
 
     /// Makes an import of an upload; the same key makes one.
     pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE);
+        let request = self.request(Method::POST, "/api/v1/imports").timeout(self.idle);
         let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
         self.json(request, MAX_ANSWER).await.map_err(RemoteError::once_more)
     }
@@ -242,7 +249,7 @@ impl Remote {
     /// # Errors
     /// As [`Remote::environment`]; also when nothing of it moves for a while.
     pub async fn import_package(&self, package: Bytes, key: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE);
+        let request = self.request(Method::POST, "/api/v1/imports").timeout(self.idle);
         let request = request.header("idempotency-key", key).header("content-type", "application/zip");
         read(&self.answer_to(request, package, MAX_ANSWER).await.map_err(RemoteError::once_more)?)
     }
@@ -250,7 +257,7 @@ impl Remote {
     /// Gives an import another package, which holds what the first one left out.
     pub async fn replace_package(&self, id: Uuid, upload_id: &str) -> Result<Record, RemoteError> {
         let path = format!("/api/v1/imports/{id}/package");
-        let request = self.request(Method::PUT, &path).timeout(IDLE);
+        let request = self.request(Method::PUT, &path).timeout(self.idle);
         self.json(request.json(&serde_json::json!({"upload_id": upload_id})), MAX_ANSWER).await
     }
 
@@ -324,17 +331,20 @@ impl Remote {
 
     /// Cancels a record there.
     pub async fn cancel(&self, id: Uuid) -> Result<Record, RemoteError> {
-        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(IDLE), MAX_ANSWER).await
+        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(self.idle), MAX_ANSWER)
+            .await
     }
 
     /// Has an import there rolled back.
     pub async fn roll_back(&self, id: Uuid) -> Result<Record, RemoteError> {
-        self.json(self.request(Method::POST, &format!("/api/v1/imports/{id}/rollback")).timeout(IDLE), MAX_ANSWER).await
+        self.json(self.request(Method::POST, &format!("/api/v1/imports/{id}/rollback")).timeout(self.idle), MAX_ANSWER)
+            .await
     }
 
     /// Tries what failed of a record there again.
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
-        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE), MAX_ANSWER).await
+        self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(self.idle), MAX_ANSWER)
+            .await
     }
 }
 
@@ -346,8 +356,8 @@ struct Answer {
 }
 
 /// Waits for the next piece of an answer as long as answers move.
-async fn moving<T>(next: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, RemoteError> {
-    let next = tokio::time::timeout(IDLE, next).await;
+async fn moving<T>(idle: Duration, next: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, RemoteError> {
+    let next = tokio::time::timeout(idle, next).await;
     let next = next.map_err(|_| RemoteError::unreachable("it stopped in the middle of its answer"))?;
     next.map_err(|error| RemoteError::of_transport(&error))
 }

@@ -1,7 +1,10 @@
 //! Accepts connections and speaks HTTP/1.1 on them. Whoever sends no complete request head, or does not finish
-//! the TLS hand-shake, within the time is disconnected; so is a connection that idles between two requests.
+//! the TLS hand-shake, within the time is disconnected; so is a connection that idles between two requests, and one
+//! that has asked for nothing when the server stops.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +21,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tracing::{debug, warn};
+
+use crate::app::LAST_CALL;
 
 /// Pause after a connection could not be accepted: there may be too many of them.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -73,17 +78,32 @@ impl Connections {
         peer: SocketAddr,
         watcher: Watcher,
     ) {
-        let router = self.router;
+        let (router, mut stopped) = (self.router, self.stopped);
+        let asked = Arc::new(AtomicBool::new(false));
+        let noted = asked.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            noted.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             router.clone().oneshot(request)
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.head);
-        // How a connection ends is its client's affair.
-        if let Err(error) = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await {
-            debug!(%peer, %error, "a connection ended");
+        let served = watcher.watch(http.serve_connection(TokioIo::new(stream), service));
+        // The first head of a connection may take its time, but not a server's that stops.
+        let unheard = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            tokio::time::sleep(LAST_CALL).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            // How a connection ends is its client's affair.
+            ended = served => if let Err(error) = ended {
+                debug!(%peer, %error, "a connection ended");
+            },
+            () = unheard => debug!(%peer, "a connection was closed that had asked for nothing"),
         }
     }
 }

@@ -3,5 +3,5 @@
 mod canaries;
 mod carried;
 mod hostile;
-mod passphrases;
+pub mod passphrases;
 mod rotation;

@@ -227,10 +227,10 @@ async fn a_wrong_type_file_stops_the_start_and_is_named() {
 
 /// Stops a server and starts it again on its database and files.
 pub async fn restarted(environment: Environment, types: &Path) -> Environment {
-    let Environment { server, database, files } = environment;
+    let Environment { server, database, files, unended } = environment;
     server.stop().await;
     let server = another(&database, &files, types).await.unwrap();
-    Environment { server, database, files }
+    Environment { server, database, files, unended }
 }
 
 /// Another server of an environment, with these type files.

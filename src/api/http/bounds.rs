@@ -1,8 +1,10 @@
-//! How much a request's body may hold, and how long it may pause: for every route, whatever its handler reads.
+//! How much a request's body may hold, how long it may pause, and how long it may go on once the server stops: for
+//! every route, whatever its handler reads.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,12 +12,15 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::{LengthLimitError, Limited};
+use tokio::sync::watch;
 use tower_http::timeout::{TimeoutBody, TimeoutError};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use crate::app::LAST_CALL;
 use crate::config::Limits;
 
 use super::AppState;
@@ -36,7 +41,13 @@ const LARGE: [&str; 5] = ["PutResource", "ExportRequest", "MigrationRequest", "P
 pub struct Bounds {
     most: Arc<HashMap<Method, u64>>,
     idle: Duration,
+    stopping: watch::Receiver<bool>,
 }
+
+/// The server stops before the body is there.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is stopping")]
+struct Stopping;
 
 impl Bounds {
     /// Those that follow from the media types that a route's operations take.
@@ -48,7 +59,8 @@ impl Bounds {
         };
         let items = route.1.paths.values();
         let most = items.flat_map(|item| operations(item).map(move |(method, found)| (method, most(found))));
-        Self { most: Arc::new(most.collect()), idle: Duration::from_secs(app.config.server.idle_seconds.into()) }
+        let idle = Duration::from_secs(app.config.server.idle_seconds.into());
+        Self { most: Arc::new(most.collect()), idle, stopping: app.stopping.subscribe() }
     }
 }
 
@@ -80,7 +92,8 @@ fn is_large(content: &RefOr<Content>) -> bool {
     LARGE.iter().any(|name| schema.contains(&format!("/{name}\"")))
 }
 
-/// Refuses a body that is announced as too large, cuts one off that turns out to be, or that stops coming.
+/// Refuses a body that is announced as too large, cuts one off that turns out to be, that stops coming, or that is still
+/// arriving when the server stops.
 pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
     let most = bounds.most.get(request.method()).copied().unwrap_or(NO_BODY);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -88,8 +101,23 @@ pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next)
         return ApiError::too_large(most).into_response();
     }
     let limit = usize::try_from(most).unwrap_or(usize::MAX);
-    let bounded = |body: Body| Body::new(TimeoutBody::new(bounds.idle, Limited::new(body, limit)));
+    let (idle, stopping) = (bounds.idle, bounds.stopping);
+    let bounded = |body: Body| until_last_call(Body::new(TimeoutBody::new(idle, Limited::new(body, limit))), stopping);
     next.run(request.map(bounded)).await
+}
+
+/// Whoever sends a body has asked for nothing yet: he may come again, and does not hold the server up.
+fn until_last_call(body: Body, mut stopping: watch::Receiver<bool>) -> Body {
+    let last_call = async move {
+        // It is told as long as there is somebody to answer.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(LAST_CALL).await;
+    };
+    let (mut pieces, mut last_call) = (body.into_data_stream(), Box::pin(last_call.fuse()));
+    Body::from_stream(stream::poll_fn(move |cx| match last_call.poll_unpin(cx) {
+        Poll::Ready(()) => Poll::Ready(Some(Err(axum::Error::new(Stopping)))),
+        Poll::Pending => pieces.poll_next_unpin(cx),
+    }))
 }
 
 /// Why a body could not be read to its end.
@@ -103,6 +131,10 @@ pub fn broken(error: &(dyn Error + 'static)) -> ApiError {
         if inner.is::<TimeoutError>() {
             let detail = "Nothing of the body arrived for a while. Send it again.";
             return ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
+        }
+        if inner.is::<Stopping>() {
+            let detail = "The server is stopping. Send it again in a moment.";
+            return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
         }
         cause = inner.source();
     }

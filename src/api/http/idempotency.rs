@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::db::idempotency_keys::{self as rows, Answered, Claimed, Key};
@@ -160,7 +161,15 @@ pub async fn once(State(app): State<AppState>, request: Request, next: Next) -> 
     match claimed(app, &caller, request).await {
         Ok(Step::Answer(response)) => response,
         Ok(Step::Plain(request)) => next.run(request).await,
-        Ok(Step::Claimed(request, once)) => once.run(request, next).await,
+        // On its own, so that what was begun comes to its end when the caller goes away: he finds it when he comes again,
+        // and not a beginning each time. Where he goes in the middle of his body, it ends with that.
+        Ok(Step::Claimed(request, once)) => match tokio::spawn(once.run(request, next).in_current_span()).await {
+            Ok(response) => response,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(stopped) => ApiError::from(stopped).into_response(),
+            },
+        },
         Err(error) => error.into_response(),
     }
 }
@@ -216,7 +225,7 @@ impl Once {
                 }
             }
         };
-        // A client that goes away drops this; another try of his need not wait for the claim to run out.
+        // What panics drops this; another try need not wait for the claim to run out.
         let guard = Guard(Some(claim.clone()));
         let response = tokio::select! {
             response = next.run(request) => response,

@@ -100,7 +100,7 @@ async fn from_form(app: &AppState, request: Request, limit: u64) -> Result<Recei
 /// A short text of a form.
 async fn text(mut field: Field<'_>) -> Result<SecretString, ApiError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_TEXT));
-    while let Some(piece) = field.chunk().await.map_err(|_| ApiError::body("The body was cut off."))? {
+    while let Some(piece) = field.chunk().await.map_err(|error| broken(&error))? {
         if bytes.len() + piece.len() > LONGEST_TEXT {
             return Err(ApiError::field("passphrase", "is too long"));
         }

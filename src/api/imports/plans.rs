@@ -1,23 +1,23 @@
-//! The plan of an import: made anew with other options, and executed.
-
-use std::collections::HashMap;
+//! The plan of an import: made anew with other options, and executed. Who asks is not kept waiting for long: a job goes on
+//! then, and the record says what a request would have answered.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::db::record_items::NewChunk;
-use crate::db::records::{Plan, Queued};
-use crate::db::{self, DbError, PgConnection, jobs};
-use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
+use crate::db::records::Queued;
+use crate::db::{self, PgConnection, jobs};
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
-use crate::planning::{self, Import, Planning};
+use crate::domain::transfer::{Asked, Then, Transfer};
+use crate::planning;
+use crate::planning::draft::Draft;
 use crate::trust;
 use crate::wire::FieldProblem;
-use crate::wire::record::{Item, PlanRequest, Record};
+use crate::wire::record::{PlanRequest, Record};
 
 use crate::api::http::AppState;
 use crate::api::http::audited::note;
@@ -25,6 +25,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{JsonBody, MaybeJson, Path, parse};
 use crate::api::http::idempotency::Once;
+use crate::api::http::patience::{patience, within};
 use crate::api::records::{Accepted, find, lock, to_wire};
 
 /// Sets the options and plans anew.
@@ -33,6 +34,7 @@ use crate::api::records::{Accepted, find, lock, to_wire};
     request_body = PlanRequest,
     responses(
         (status = 200, body = Record),
+        (status = 202, body = Record, description = "It takes long: the record is `running`, then awaits confirmation again"),
         (status = 409, description = "It does not await confirmation"),
         (status = 410, description = "The package is no longer kept"),
     )
@@ -40,19 +42,24 @@ use crate::api::records::{Accepted, find, lock, to_wire};
 pub async fn plan(
     State(app): State<AppState>,
     caller: Caller,
+    once: Once,
     Path(id): Path<Uuid>,
     JsonBody(request): JsonBody<PlanRequest>,
-) -> Result<Json<Record>, ApiError> {
-    let mut transaction = app.pool.begin().await?;
-    db::locks::take_time(&mut transaction).await?;
-    let record = import(&mut transaction, &caller, id, "planned").await?;
-    let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
+) -> Result<Response, ApiError> {
+    let details = serde_json::json!({"resolutions": request.resolutions.len()});
+    let Some((planned, draft)) = drafted(&app, &caller, (id, "planned"), &request).await? else {
+        let later = Later { action: "import.plan", details, asked: asked(&request, Then::Confirm) };
+        return Ok(later.queue(&app, &caller, (id, "planned"), &once).await?.into_response());
+    };
+    fitting(&draft)?;
     let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
+    let mut transaction = app.pool.begin().await?;
+    same(&planned, &import(&mut transaction, &caller, id, "planned").await?)?;
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
-    draft.save(&mut transaction, &record, &request).await?;
+    draft.save(&mut transaction, id, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
     transaction.commit().await?;
-    Ok(Json(to_wire(record)?))
+    Ok(Json(to_wire(record)?).into_response())
 }
 
 /// An import that awaits confirmation, held until the transaction ends.
@@ -62,7 +69,10 @@ pub(in crate::api) async fn import(
     id: Uuid,
     attempt: &'static str,
 ) -> Result<db::records::Record, ApiError> {
-    let record = lock(connection, caller, id).await?;
+    awaiting(lock(connection, caller, id).await?, attempt)
+}
+
+fn awaiting(record: db::records::Record, attempt: &'static str) -> Result<db::records::Record, ApiError> {
     if record.kind != RecordKind::Import {
         return Err(ApiError::not_found("import"));
     }
@@ -70,27 +80,75 @@ pub(in crate::api) async fn import(
     Ok(record)
 }
 
-/// A plan as it would be saved.
-struct Draft {
-    plan: Plan,
-    items: Vec<NewChunk>,
-    /// Contents that were left out and are not here: nothing can be executed without them.
-    lacking: Vec<ResourceId>,
-    /// Resolutions for what is not in the package, or to what is not here: (ID, what is wrong).
-    misfits: Vec<(ResourceId, String)>,
+/// Plans an import as it waits, which nobody is kept from changing meanwhile; none: that takes long.
+async fn drafted(
+    app: &AppState,
+    caller: &Caller,
+    (id, attempt): (Uuid, &'static str),
+    request: &PlanRequest,
+) -> Result<Option<(db::records::Record, Draft)>, ApiError> {
+    within(app, draft(app.clone(), caller.clone(), (id, attempt), request.clone())).await
 }
 
-fn misfits(options: &Options, entries: &[Entry], facts: &Facts) -> Vec<(ResourceId, String)> {
-    let types: HashMap<&ResourceId, &str> = entries.iter().map(|entry| (&entry.id, entry.type_key.as_str())).collect();
-    let misfit = |(id, resolution): (&ResourceId, &Resolution)| {
-        let Some(resource_type) = types.get(id) else {
-            return Some((id.clone(), "names a resource that is not in the package".to_owned()));
-        };
-        let Resolution::Map(target) = resolution else { return None };
-        let fits = facts.resources.get(target).is_some_and(|found| found.here && found.type_key == *resource_type);
-        (!fits).then(|| (id.clone(), format!("maps to {target}, which is not a {resource_type} of this domain")))
-    };
-    options.resolutions.iter().filter_map(misfit).collect()
+async fn draft(
+    app: AppState,
+    caller: Caller,
+    (id, attempt): (Uuid, &'static str),
+    request: PlanRequest,
+) -> Result<(db::records::Record, Draft), ApiError> {
+    let mut transaction = app.pool.begin().await?;
+    // A little longer than anybody waits, who is told first then.
+    db::locks::take_time(&mut transaction, patience(&app) * 3 / 2).await?;
+    let record = awaiting(find(&mut transaction, &caller, id).await?, attempt)?;
+    checked(&mut transaction, &record, &request).await?;
+    let draft = Draft::make(&app, &mut transaction, &record, &request).await?;
+    Ok((record, draft))
+}
+
+/// A plan is of the package that it was made of.
+fn same(planned: &db::records::Record, now: &db::records::Record) -> Result<(), ApiError> {
+    if planned.package_key == now.package_key { Ok(()) } else { Err(ApiError::busy()) }
+}
+
+/// Refuses resolutions that do not fit.
+fn fitting(draft: &Draft) -> Result<(), ApiError> {
+    match draft.misfits.first() {
+        Some(misfit) => Err(ApiError::field(&misfit.field, &misfit.message)),
+        None => Ok(()),
+    }
+}
+
+fn asked(request: &PlanRequest, then: Then) -> Asked {
+    let stored = PlanRequest { plan_digest: None, ..request.clone() };
+    Asked { options: serde_json::json!(stored), then }
+}
+
+/// What goes on behind a request.
+struct Later {
+    action: &'static str,
+    details: Value,
+    asked: Asked,
+}
+
+impl Later {
+    async fn queue(
+        self,
+        app: &AppState,
+        caller: &Caller,
+        (id, attempt): (Uuid, &'static str),
+        once: &Once,
+    ) -> Result<Accepted<Record>, ApiError> {
+        let mut transaction = app.pool.begin().await?;
+        let record = import(&mut transaction, caller, id, attempt).await?;
+        note(&mut transaction, caller, self.action, ("record", id), self.details).await?;
+        let transfer = Transfer { asked: Some(self.asked), ..record.transfer };
+        db::records::queue(&mut transaction, id, Queued::Plan(transfer)).await?;
+        jobs::queue(&mut transaction, JobKind::Plan, id, caller.domain_id()).await?;
+        let accepted = Accepted::record(find(&mut transaction, caller, id).await?)?;
+        accepted.keep(once, &mut transaction, None).await?;
+        transaction.commit().await?;
+        Ok(accepted)
+    }
 }
 
 /// The options of a request, whatever the package has.
@@ -98,53 +156,14 @@ async fn checked(
     connection: &mut PgConnection,
     record: &db::records::Record,
     request: &PlanRequest,
-) -> Result<Options, ApiError> {
-    let options = planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
+) -> Result<(), ApiError> {
+    planning::options(request).map_err(|(field, message)| ApiError::field(&field, message))?;
     if let Some(owner) = &request.owner
         && db::users::by_name(connection, record.domain_id, owner).await?.is_none()
     {
         return Err(ApiError::field("owner", format!("names {owner}, who is not a user of this domain")));
     }
-    Ok(options)
-}
-
-impl Draft {
-    async fn make(
-        app: &AppState,
-        connection: &mut PgConnection,
-        record: &db::records::Record,
-        request: &PlanRequest,
-    ) -> Result<Self, ApiError> {
-        let options = checked(connection, record, request).await?;
-        let entries = planning::entries(app, connection, record.id).await?;
-        let manifest = planning::manifest(connection, record.id).await?;
-        let import = Import { app, record, manifest: &manifest, request, entries: &entries };
-        let planning = Planning::make(import, connection).await?;
-        let misfits = misfits(&options, &entries, &planning.facts);
-        let (plan, items) = planning.preview(&entries)?;
-        let incomplete = planning.plan.error.as_ref().is_some_and(|error| error.code == "package_incomplete");
-        let lacking = if incomplete { planning.plan.lacking } else { Vec::new() };
-        Ok(Self { plan, items, lacking, misfits })
-    }
-
-    /// Refuses resolutions that do not fit.
-    fn fitting(self) -> Result<Self, ApiError> {
-        match self.misfits.first() {
-            Some((id, message)) => Err(ApiError::field(&format!("resolutions.{id}"), message)),
-            None => Ok(self),
-        }
-    }
-
-    async fn save(
-        self,
-        connection: &mut PgConnection,
-        record: &db::records::Record,
-        request: &PlanRequest,
-    ) -> Result<(), ApiError> {
-        let stored = PlanRequest { plan_digest: None, ..request.clone() };
-        db::record_items::replace(connection, record.id, &self.items).await?;
-        Ok(db::records::save_plan(connection, record.id, serde_json::json!(stored), self.plan).await?)
-    }
+    Ok(())
 }
 
 /// Starts the import.
@@ -172,39 +191,51 @@ pub async fn execute(
 ) -> Result<Accepted<Record>, ApiError> {
     let body = body.unwrap_or_default();
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
-    let mut transaction = app.pool.begin().await?;
-    db::locks::take_time(&mut transaction).await?;
-    let record = import(&mut transaction, &caller, id, "executed").await?;
+    let mut connection = app.pool.acquire().await?;
+    let record = awaiting(find(&mut connection, &caller, id).await?, "executed")?;
     // What is chosen already is planned already; resolutions are held against what is here now.
     let chosen = PlanRequest { plan_digest: None, ..request.clone() };
     let other = PlanRequest::of(&record.options).as_ref() != Some(&chosen) || !chosen.resolutions.is_empty();
     let has_options = other && body.keys().any(|key| key != "plan_digest");
-    let manifest = planning::manifest(&mut transaction, id).await?;
-    trust::check(&app, &mut transaction, caller.domain_id(), &manifest.environment).await?;
+    let manifest = planning::manifest(&mut connection, id).await?;
+    trust::check(&app, &mut connection, caller.domain_id(), &manifest.environment).await?;
+    let details = serde_json::json!({"name": record.name});
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
     // Execution plans by itself; here only what may be refused for what a plan says.
     let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());
-    let mut options = None;
-    if has_options && !may_misfit && !lacks && request.plan_digest.is_none() {
-        checked(&mut transaction, &record, &request).await?;
+    let unplanned = has_options && !may_misfit && !lacks && request.plan_digest.is_none();
+    let (mut options, mut draft) = (None, None);
+    if unplanned {
+        checked(&mut connection, &record, &request).await?;
         options = Some(serde_json::json!(request));
-    } else if has_options || request.plan_digest.is_some() || lacks {
-        let digest = request.plan_digest.clone();
-        let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
-        let mut draft = Draft::make(&app, &mut transaction, &record, &request).await?;
-        if has_options || digest.is_none() {
-            draft = draft.fitting()?;
+    }
+    drop(connection);
+    let chosen = if has_options { request.clone() } else { PlanRequest::of(&record.options).unwrap_or_default() };
+    if !unplanned && (has_options || request.plan_digest.is_some() || lacks) {
+        draft = drafted(&app, &caller, (id, "executed"), &chosen).await?;
+        if draft.is_none() {
+            let then = Then::Execute { plan_digest: request.plan_digest };
+            let later = Later { action: "import.execute", details, asked: asked(&chosen, then) };
+            return later.queue(&app, &caller, (id, "executed"), &once).await;
+        }
+    }
+    let mut transaction = app.pool.begin().await?;
+    let record = import(&mut transaction, &caller, id, "executed").await?;
+    if let Some((planned, draft)) = draft {
+        same(&planned, &record)?;
+        if has_options || request.plan_digest.is_none() {
+            fitting(&draft)?;
         }
         // A map of the stored plan fitted when it was stored.
-        if digest.is_some_and(|digest| digest != draft.plan.digest || !draft.misfits.is_empty()) {
-            return Err(stale(&mut transaction, &record, &draft).await?);
+        if request.plan_digest.is_some_and(|digest| digest != draft.plan.digest || !draft.misfits.is_empty()) {
+            return Err(stale(draft.moved(&mut transaction, &record).await?));
         }
         if !draft.lacking.is_empty() {
             return Err(incomplete(&draft.lacking));
         }
-        draft.save(&mut transaction, &record, &request).await?;
+        draft.save(&mut transaction, id, &chosen).await?;
     }
-    note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
+    note(&mut transaction, &caller, "import.execute", ("record", id), details).await?;
     db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
     jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
@@ -224,38 +255,8 @@ fn incomplete(lacking: &[ResourceId]) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "package_incomplete", detail).with_all(lacking.iter().map(part).collect())
 }
 
-/// 409 `plan_stale`, with what is another now: resolutions, resources, the cause that stops the package; if nothing is,
-/// the digest is that of another plan.
-async fn stale(
-    connection: &mut PgConnection,
-    record: &db::records::Record,
-    draft: &Draft,
-) -> Result<ApiError, ApiError> {
-    let problem =
-        |field: &str, message: String| FieldProblem { code: "plan_stale".to_owned(), field: field.to_owned(), message };
-    let misfits = draft.misfits.iter();
-    let mut moved: Vec<FieldProblem> =
-        misfits.map(|(id, message)| problem(&format!("resolutions.{id}"), message.clone())).collect();
-    let before: HashMap<String, Item> = planning::items::all_items(connection, record.id)
-        .await?
-        .into_iter()
-        .map(|item| (item.resource_id.clone(), item))
-        .collect();
-    for chunk in &draft.items {
-        let now: Vec<Item> = serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
-        let other = now.iter().filter(|now| before.get(&now.resource_id) != Some(now));
-        let message = |now: &Item| format!("{} moved in the target since it was planned.", now.name);
-        moved.extend(other.map(|now| problem(&now.resource_id, message(now))));
-    }
-    let cause = |error: Option<&Value>| error.and_then(|error| error["message"].as_str()).map(str::to_owned);
-    let (was, is) = (cause(record.error.as_ref()), cause(draft.plan.error.as_ref()));
-    if was != is {
-        let message = is.unwrap_or_else(|| "What stopped the package is gone.".to_owned());
-        moved.push(problem("error", message));
-    }
-    if moved.is_empty() {
-        moved.push(problem("plan_digest", "It is that of another plan than the one that is stored.".to_owned()));
-    }
+/// 409 `plan_stale`, with what is another now.
+fn stale(moved: Vec<FieldProblem>) -> ApiError {
     let detail = "The target is not as it was when this was planned. Look at the plan again, then execute with its new plan_digest.";
-    Ok(ApiError::new(StatusCode::CONFLICT, "plan_stale", detail).with_all(moved))
+    ApiError::new(StatusCode::CONFLICT, "plan_stale", detail).with_all(moved)
 }

@@ -102,8 +102,15 @@ async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Opti
         jobs::queue_recall(&mut transaction, id, record.domain_id).await?;
     }
     let cancelled = find(&mut transaction, caller, id).await?;
-    transaction.commit().await?;
+    let committed = transaction.commit().await;
     drop(connection);
+    if let Err(unknown) = committed {
+        // Perhaps only the answer to the commit is lost.
+        let mut connection = app.pool.acquire().await?;
+        if find(&mut connection, caller, id).await?.status != RecordStatus::Cancelled {
+            return Err(unknown.into());
+        }
+    }
     if recall {
         recall_at_once(app, &record).await?;
     }
@@ -181,8 +188,10 @@ pub async fn retry(
     MaybeJson(request): MaybeJson<RetryRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let passphrase = request.unwrap_or_default().passphrase;
-    let mut transaction = app.pool.begin().await?;
-    let record = lock(&mut transaction, &caller, id).await?;
+    let mut connection = app.pool.acquire().await?;
+    let record = find(&mut connection, &caller, id).await?;
+    // The disk may take its time.
+    drop(connection);
     caller.require(needed(record.kind))?;
     if record.options["with_secrets"] == true || record.options["carry_secrets"] == true {
         caller.require(Permission::SecretCarry)?;
@@ -204,6 +213,13 @@ pub async fn retry(
         RecordKind::Online => JobKind::Migrate,
     };
     let passphrase = opens_again(&app, &record, passphrase).await?;
+    let mut transaction = app.pool.begin().await?;
+    let package = record.package_key;
+    let record = lock(&mut transaction, &caller, id).await?;
+    record.status.retryable()?;
+    if record.package_key != package {
+        return Err(ApiError::busy());
+    }
     let executed = match record.kind {
         RecordKind::Export => false,
         RecordKind::Import => {

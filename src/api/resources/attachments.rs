@@ -118,6 +118,8 @@ pub async fn show(
     }
     let found = db::attachments::by_paths(&mut connection, caller.domain_id(), std::slice::from_ref(&path)).await?;
     let found = found.get(&path).ok_or_else(missing)?;
+    // The disk may take its time.
+    drop(connection);
     let etag = format!("\"{}\"", found.sha256.hex());
     if is_known(&headers, &etag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());

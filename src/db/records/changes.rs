@@ -104,6 +104,8 @@ pub enum Next {
     Confirm,
     /// It was executed before, and goes on by itself.
     Execute,
+    /// The plan that somebody asked for meanwhile.
+    Plan,
 }
 
 /// The plan at a target, shown here.
@@ -149,8 +151,10 @@ pub enum Rest {
     Failed(Final, Value, Counts),
     /// The user ended it.
     Cancelled(Counts),
-    /// An import waits for the contents that it lacks.
-    Planned(Plan),
+    /// An import of so many resources waits for the contents that it lacks.
+    Planned(Plan, u64),
+    /// What was asked for an import of so many resources is refused, for this cause: its plan waits as it was.
+    Refused(Value, u64),
     /// A migration waits for its plan to be confirmed.
     Shown(Shown),
     /// What it did is undone; what should be known of that.
@@ -162,6 +166,8 @@ pub enum Rest {
 /// Why a record is queued.
 #[derive(Debug)]
 pub enum Queued {
+    /// Another plan of it is to be made.
+    Plan(Transfer),
     /// Its plan is to be executed, with other options if there are any.
     Execute(Option<Value>),
     /// Its package is to be parsed once more.
@@ -212,6 +218,7 @@ pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> 
     let status = match parsed.next {
         Next::Confirm => RecordStatus::AwaitingConfirmation,
         Next::Execute => RecordStatus::Queued,
+        Next::Plan => RecordStatus::Running,
     };
     let update = Update::of(id).status(status).phase(Phase::Planning).all(parsed.resources).plan(parsed.plan);
     let update = update.set("manifest", parsed.manifest).set("signature", parsed.signature);
@@ -220,8 +227,14 @@ pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> 
 }
 
 /// It has another plan, with other options.
-pub async fn save_plan(connection: &mut PgConnection, id: Uuid, options: Value, plan: Plan) -> Result<(), DbError> {
-    let update = Update::of(id).status(RecordStatus::AwaitingConfirmation);
+pub async fn save_plan(
+    connection: &mut PgConnection,
+    id: Uuid,
+    options: Value,
+    plan: Plan,
+    resources: u64,
+) -> Result<(), DbError> {
+    let update = Update::of(id).status(RecordStatus::AwaitingConfirmation).answered().all(resources);
     update.set("options", options).plan(plan).write(connection).await
 }
 
@@ -242,7 +255,8 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
             .warnings(done.warnings),
         Rest::Failed(status, error, counts) => update.ended(status).error(Some(error)).counts(counts),
         Rest::Cancelled(counts) => update.ended(Final::CANCELLED).error(None).counts(counts),
-        Rest::Planned(plan) => update.awaiting().plan(plan),
+        Rest::Planned(plan, resources) => update.awaiting().answered().all(resources).plan(plan),
+        Rest::Refused(error, resources) => update.awaiting().answered().all(resources).error(Some(error)),
         Rest::Shown(shown) => {
             let update = update.awaiting().all(shown.resources).counts(shown.counts).error(shown.error);
             let update = update.transfer(&shown.transfer);
@@ -264,8 +278,13 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
 
 /// It waits for a worker.
 pub async fn queue(connection: &mut PgConnection, id: Uuid, queued: Queued) -> Result<(), DbError> {
-    let update = Update::of(id).status(RecordStatus::Queued);
     let update = match queued {
+        // To whoever asked it is what is being done already.
+        Queued::Plan(_) => Update::of(id).status(RecordStatus::Running).phase(Phase::Planning),
+        _ => Update::of(id).status(RecordStatus::Queued),
+    };
+    let update = match queued {
+        Queued::Plan(transfer) => update.transfer(&transfer),
         Queued::Execute(None) => update,
         Queued::Execute(Some(options)) => update.set("options", options),
         Queued::ParseAgain(transfer) => update.transfer(&transfer),
@@ -317,6 +336,12 @@ impl Update {
 
     fn awaiting(self) -> Self {
         self.status(RecordStatus::AwaitingConfirmation).phase(Phase::Planning)
+    }
+
+    /// Nobody is to be answered any more who asked for a plan.
+    fn answered(mut self) -> Self {
+        self.query.push(", transfer = transfer - 'asked'");
+        self
     }
 
     fn phase(self, phase: Phase) -> Self {

@@ -10,15 +10,13 @@ use crate::support::process::Process;
 use crate::support::proxy::{Fault, Proxy};
 use crate::support::{User, scratch};
 
-/// Waits until a record is in a phase; the phase may also be over already.
-async fn in_phase(process: &Process, id: &str, phase: &str) {
-    let user = process.admin();
-    loop {
-        let record = user.get(&format!("/api/v1/records/{id}")).await.is(200);
-        if record["phase"] == phase || !matches!(record["status"].as_str().unwrap(), "queued" | "running") {
-            return;
-        }
-    }
+/// Kills it where it stands at a gate, in a phase.
+async fn killed_in(process: &mut Process, mut gate: Gate, id: &str, phase: &str) {
+    gate.reached().await;
+    let record = process.admin().get(&format!("/api/v1/records/{id}")).await.is(200);
+    assert_eq!((&record["status"], &record["phase"]), (&json!("running"), &json!(phase)), "{record}");
+    process.kill();
+    gate.open().await;
 }
 
 /// Kills it when somebody is about to write to a table.
@@ -33,11 +31,11 @@ async fn an_import_killed_at_every_step_is_done_once() {
     let editions = editions().await;
     let mut target = Process::start("production").await;
     for (edition, package) in editions.packages.iter().enumerate() {
+        // While it looks what of the package is here, before it keeps what it read, while it does.
+        let gate = Gate::shut_to_all(&target.database, "resources").await;
         let record = target.admin().post_package(package).await.is(202);
         let id = record["id"].as_str().unwrap().to_owned();
-        // While it reads the package, before it keeps what it read, while it does.
-        in_phase(&target, &id, "parsing").await;
-        target.kill();
+        killed_in(&mut target, gate, &id, "parsing").await;
         for table in ["import_entries", "record_items"] {
             let gate = Gate::shut(&target.database, table).await;
             target.launch();
@@ -48,9 +46,9 @@ async fn an_import_killed_at_every_step_is_done_once() {
         assert_eq!(parsed["status"], "awaiting_confirmation", "{parsed}");
         let before = hashes(&target).await;
 
+        let gate = Gate::shut_to_all(&target.database, "import_entries").await;
         start(&target.admin(), &id).await;
-        in_phase(&target, &id, "applying").await;
-        target.kill();
+        killed_in(&mut target, gate, &id, "applying").await;
         // Inside the transaction that applies: at its first write of the catalogue, in the midst, at its end.
         let tables = ["resources", "resource_versions", "resource_references", "import_bases", "import_entries"];
         for table in &tables {

@@ -13,8 +13,17 @@ pub struct Gate {
 impl Gate {
     /// Nobody writes to a table from now on; reading goes on.
     pub async fn shut(database: &str, table: &'static str) -> Self {
+        Self::locked(database, table, "share").await
+    }
+
+    /// Nobody reads a table from now on either.
+    pub async fn shut_to_all(database: &str, table: &'static str) -> Self {
+        Self::locked(database, table, "access exclusive").await
+    }
+
+    async fn locked(database: &str, table: &'static str, mode: &str) -> Self {
         let mut connection = PgConnection::connect(database).await.unwrap();
-        let statement = format!("begin; lock table {table} in share mode");
+        let statement = format!("begin; lock table {table} in {mode} mode");
         sqlx::raw_sql(&statement).execute(&mut connection).await.unwrap();
         Self { connection, table }
     }

@@ -1,6 +1,7 @@
 //! Servers to test against, and a client that says what went wrong.
 
 pub mod audit;
+pub mod buffering;
 mod cluster;
 pub mod commits;
 pub mod gate;
@@ -9,6 +10,7 @@ pub mod process;
 pub mod proxy;
 pub mod retail;
 pub mod strange;
+pub mod unended;
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use ferry::server::Server;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use unended::{Unended, left_over};
 
 /// The token of user `admin` of domain `default`, of every environment here.
 pub const ADMIN: &str = "admin token of the tests";
@@ -26,6 +29,7 @@ pub struct Environment {
     pub server: Server,
     pub database: String,
     pub files: TempDir,
+    pub unended: Unended,
 }
 
 /// A server's answer.
@@ -78,16 +82,18 @@ impl Environment {
 
     async fn with(name: &str, more: &str, database: String, reached: &str, files: TempDir) -> Self {
         let kind = if matches!(name, "test" | "production") { name } else { "other" };
+        let pool = if more.contains("max_connections") { "" } else { "database.max_connections = 6" };
         let config = format!(
             "environment = {{ name = {}, kind = {} }}\nserver.listen = \"127.0.0.1:0\"\nstorage.dir = {}\n\
-             security.admin_token = {}\ndatabase.max_connections = 6\n{more}",
+             security.admin_token = {}\n{pool}\n{more}",
             json!(name),
             json!(kind),
             json!(files.path()),
             json!(ADMIN),
         );
         let server = Server::start(Config::from_toml(&config).unwrap(), reached).await.unwrap();
-        Self { server, database, files }
+        let unended = Unended::of(&database);
+        Self { server, database, files, unended }
     }
 
     /// The administrator of domain `default`.
@@ -131,15 +137,9 @@ impl Environment {
 
     /// Stops the server and drops its database; a job that is left over fails the test.
     pub async fn end(self) {
-        let open = async || ferry::db::jobs::open_count(&mut self.sql().await).await.unwrap();
-        // What is told to a target beside a record comes to its end a moment later.
-        let mut looks = 0;
-        while looks < 500 && open().await > 0 {
-            looks += 1;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let open = open().await;
+        let open = left_over(&self.database).await;
         self.server.stop().await;
+        self.unended.looked();
         cluster::drop_database(&self.database).await;
         assert_eq!(open, 0, "jobs are left over");
     }

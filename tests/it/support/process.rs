@@ -12,6 +12,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
+use super::unended::{Unended, left_over};
 use super::{ADMIN, User, cluster};
 
 /// How long a server may take to answer, or to end.
@@ -28,6 +29,7 @@ pub struct Process {
     pub database: String,
     /// Shared with its replicas.
     pub files: Arc<TempDir>,
+    unended: Arc<Unended>,
 }
 
 impl Process {
@@ -43,10 +45,19 @@ impl Process {
 
     /// The same, with more or less in its log.
     pub async fn logging(name: &str, more: &str, log: Option<&'static str>) -> Self {
+        Self::with(name, more, log, cluster::new_database().await).await
+    }
+
+    /// The same on a database of another Postgres, which ends with that one.
+    pub async fn on(name: &str, database: &str) -> Self {
+        Self::with(name, "", None, database.to_owned()).await
+    }
+
+    async fn with(name: &str, more: &str, log: Option<&'static str>, database: String) -> Self {
         let files = Arc::new(tempfile::tempdir().unwrap());
         let (name, more) = (name.to_owned(), more.to_owned());
-        let mut process =
-            Self { name, more, log, port: free_port(), child: None, database: cluster::new_database().await, files };
+        let unended = Arc::new(Unended::of(&database));
+        let mut process = Self { name, more, log, port: free_port(), child: None, database, files, unended };
         process.restart().await;
         process
     }
@@ -54,8 +65,8 @@ impl Process {
     /// Another server on the same database and files.
     pub async fn replica(&self) -> Self {
         let (name, more, log) = (self.name.clone(), self.more.clone(), self.log);
-        let (database, files) = (self.database.clone(), self.files.clone());
-        let mut replica = Self { name, more, log, port: free_port(), child: None, database, files };
+        let (database, files, unended) = (self.database.clone(), self.files.clone(), self.unended.clone());
+        let mut replica = Self { name, more, log, port: free_port(), child: None, database, files, unended };
         replica.restart().await;
         replica
     }
@@ -150,9 +161,14 @@ impl Process {
         self.signal("CONT");
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
-    pub async fn terminate(&mut self) -> ExitStatus {
+    /// Asks it to end (SIGTERM).
+    pub fn ask_to_end(&self) {
         self.signal("TERM");
+    }
+
+    /// The same, and waits for that.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.ask_to_end();
         self.ended().await
     }
 
@@ -172,8 +188,13 @@ impl Process {
         }
     }
 
+    /// The number of the process, as long as it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
@@ -182,11 +203,19 @@ impl Process {
         PgConnection::connect(&self.database).await.unwrap()
     }
 
-    /// Ends all that use the database, drops it; for the last server on it.
-    pub async fn end(mut self) {
+    /// Ends all that use the database, drops it; for the last server on it. A job that is left over fails the test.
+    pub async fn end(self) {
+        let open = left_over(&self.database).await;
+        self.abandon().await;
+        assert_eq!(open, 0, "jobs are left over");
+    }
+
+    /// The same for a test that leaves jobs over, and says so by this.
+    pub async fn abandon(mut self) {
         if self.child.is_some() {
             self.kill();
         }
+        self.unended.looked();
         cluster::drop_database(&self.database).await;
     }
 
