@@ -12,6 +12,7 @@ pub mod extract;
 pub mod idempotency;
 pub mod openapi;
 pub mod paging;
+pub mod refusals;
 
 use std::sync::Arc;
 

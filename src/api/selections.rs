@@ -96,14 +96,15 @@ async fn named(connection: &mut PgConnection, caller: &Caller, ids: &[String]) -
             Err(ApiError::field("resource_ids", format!("names {id}, which does not exist in this domain")))
         }
         Some(_) => {
-            let lines = missing.iter().map(|id| Forbidden { resource_id: Some(id.to_string()), count: 1 }).collect();
+            let lines =
+                missing.iter().map(|id| Forbidden { resource_id: Some(id.to_string()), count: Some(1) }).collect();
             Err(refused(lines))
         }
     }
 }
 
-/// What of a closure the caller may not read: named if a definition that he may read holds its ID,
-/// counted otherwise.
+/// What of a closure the caller may not read: named if a definition that he may read holds its ID; that there is more,
+/// but not how much, otherwise.
 pub(in crate::api) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<Forbidden> {
     let hidden: HashSet<&str> = resolved
         .nodes()
@@ -123,30 +124,23 @@ pub(in crate::api) fn forbidden(caller: &Caller, resolved: &Resolved) -> Vec<For
         }
     }
     let mut lines: Vec<Forbidden> =
-        named.iter().map(|id| Forbidden { resource_id: Some((*id).to_owned()), count: 1 }).collect();
+        named.iter().map(|id| Forbidden { resource_id: Some((*id).to_owned()), count: Some(1) }).collect();
     lines.sort_by(|a, b| a.resource_id.cmp(&b.resource_id));
-    let counted = (hidden.len() - named.len()) as u64;
-    if counted > 0 {
-        lines.push(Forbidden { resource_id: None, count: counted });
+    if hidden.len() > named.len() {
+        lines.push(Forbidden { resource_id: None, count: None });
     }
     lines
 }
 
 /// 403 `forbidden_resources`, with what stops the export.
 pub(in crate::api) fn refused(lines: Vec<Forbidden>) -> ApiError {
-    let count: u64 = lines.iter().map(|line| line.count).sum();
-    let detail = format!(
-        "The export would take along {count} resources that you may not read. Ask for access, or leave out what needs them."
-    );
+    let detail =
+        "The export would take along resources that you may not read. Ask for access, or leave out what needs them.";
     lines.into_iter().fold(
         ApiError::new(StatusCode::FORBIDDEN, "forbidden_resources", detail),
         |error, line| match line.resource_id {
             Some(id) => error.with("forbidden_resources", &id, "You may not read it, or it does not exist."),
-            None => error.with(
-                "forbidden_resources",
-                "",
-                format!("{} more resources that you may not know of.", line.count),
-            ),
+            None => error.with("forbidden_resources", "", "Others that you may not know of."),
         },
     )
 }

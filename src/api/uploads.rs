@@ -189,6 +189,7 @@ pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<
     held(&mut transaction, &caller, id).await?;
     let pieces = rows::pieces(&mut transaction, id).await?;
     rows::delete(&mut transaction, id).await?;
+    note(&mut transaction, &caller, "upload.delete", ("upload", id), serde_json::json!({})).await?;
     transaction.commit().await?;
     for key in pieces {
         app.store.delete(&key).await?;

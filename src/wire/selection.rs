@@ -59,7 +59,7 @@ pub struct Preview {
     pub items: Vec<PreviewItem>,
     /// References whose target is not there.
     pub missing: Vec<Missing>,
-    /// Resources that the caller may not read: `{resource_id}`, or `{count}` for those that he may not know of.
+    /// Resources that the caller may not read: each by its ID, or one line without it for all that he may not know of.
     pub forbidden: Vec<Forbidden>,
     /// Parts that something outside uses too.
     pub shared_parts: Vec<SharedPart>,
@@ -70,8 +70,9 @@ pub struct Preview {
 pub struct Forbidden {
     /// Named where the caller gave its ID or may read a definition that holds it.
     pub resource_id: Option<String>,
-    /// How many it stands for.
-    pub count: u64,
+    /// 1; absent where there are others, of which nobody says how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// An online migration.

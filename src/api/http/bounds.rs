@@ -36,6 +36,8 @@ const LARGE: [&str; 5] = ["PutResource", "ExportRequest", "MigrationRequest", "P
 pub struct Bounds {
     most: Arc<HashMap<Method, u64>>,
     idle: Duration,
+    /// For the whole body of a stranger.
+    whole: Option<Duration>,
 }
 
 impl Bounds {
@@ -48,7 +50,12 @@ impl Bounds {
         };
         let items = route.1.paths.values();
         let most = items.flat_map(|item| operations(item).map(move |(method, found)| (method, most(found))));
-        Self { most: Arc::new(most.collect()), idle: Duration::from_secs(app.config.server.idle_seconds.into()) }
+        let server = &app.config.server;
+        Self {
+            most: Arc::new(most.collect()),
+            idle: Duration::from_secs(server.idle_seconds.into()),
+            whole: (needs == Needs::Nothing).then(|| Duration::from_secs(server.head_seconds.into())),
+        }
     }
 }
 
@@ -80,7 +87,8 @@ fn is_large(content: &RefOr<Content>) -> bool {
     LARGE.iter().any(|name| schema.contains(&format!("/{name}\"")))
 }
 
-/// Refuses a body that is announced as too large, cuts one off that turns out to be, or that stops coming.
+/// Refuses a body that is announced as too large, cuts one off that turns out to be, or that stops coming. That of a
+/// stranger has to be there within a time, however steadily it comes.
 pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
     let most = bounds.most.get(request.method()).copied().unwrap_or(NO_BODY);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -89,7 +97,18 @@ pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next)
     }
     let limit = usize::try_from(most).unwrap_or(usize::MAX);
     let bounded = |body: Body| Body::new(TimeoutBody::new(bounds.idle, Limited::new(body, limit)));
-    next.run(request.map(bounded)).await
+    let request = request.map(bounded);
+    let Some(time) = bounds.whole else { return next.run(request).await };
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(time, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(error)) => broken(&error).into_response(),
+        Err(_) => slow("The body did not arrive in time. Send it again.").into_response(),
+    }
+}
+
+fn slow(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
 /// Why a body could not be read to its end.
@@ -101,8 +120,7 @@ pub fn broken(error: &(dyn Error + 'static)) -> ApiError {
             return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
         }
         if inner.is::<TimeoutError>() {
-            let detail = "Nothing of the body arrived for a while. Send it again.";
-            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
+            return slow("Nothing of the body arrived for a while. Send it again.");
         }
         cause = inner.source();
     }

@@ -57,6 +57,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "migrations", description = "From here to a target"),
         (name = "records", description = "What became of exports, imports and migrations"),
         (name = "session", description = "Who is asking"),
+        (name = "sessions", description = "Where the caller is signed in"),
         (name = "users", description = "Users of a domain and their tokens"),
         (name = "roles", description = "What users may do: built-in roles and those of a domain"),
         (name = "grants", description = "Directories that are open to users beside their own resources"),
@@ -95,15 +96,16 @@ pub async fn show(Extension(Published(text)): Extension<Published>) -> impl Into
     ([(header::CONTENT_TYPE, "application/json")], text)
 }
 
-/// The document without an operation.
-pub fn head() -> utoipa::openapi::OpenApi {
+/// The document without an operation; `cookie` is the name of the session's.
+pub fn head(cookie: &str) -> utoipa::openapi::OpenApi {
     let mut head = Head::openapi();
     let components = head.components.get_or_insert_with(Components::new);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of a user")).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
-    let cookie = "Set by `POST /api/v1/session`; the name ends with the beginning of the environment's ID. What changes \
-        something is taken from the server's own page alone (`Sec-Fetch-Site`, `Origin`).";
-    let cookie = ApiKey::Cookie(ApiKeyValue::with_description("ferry_session_…", cookie));
+    let description = "Set by `POST /api/v1/session`; its whole name, as a running server publishes it, ends with the \
+        beginning of the environment's ID, and begins with `__Host-` by https. What changes something is taken from the \
+        server's own page alone (`Sec-Fetch-Site`, `Origin`).";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(cookie, description));
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     for (status, description) in PROBLEMS {
         let mut response = Response::new(*description);
