@@ -324,7 +324,7 @@ async fn ones_own_password_changes_with_the_present_one_alone() {
         let answer = change(json!({"password": "second password", "current_password": present})).await;
         assert_eq!(answer.problem(422, "invalid_field")["errors"][0]["field"], "current_password");
     }
-    for common in ["short", "password1234", "dev-dev-dev-dev", "123456789012"] {
+    for common in ["short", "password1234", "passwordpassword", "123456789012"] {
         let answer = change(json!({"password": common, "current_password": "first password"})).await;
         assert_eq!(answer.problem(422, "invalid_field")["errors"][0]["field"], "password", "{common}");
     }

@@ -49,12 +49,12 @@ pub async fn list(
 /// Ends a session of the caller, at once.
 #[utoipa::path(delete, path = "/api/v1/sessions/{id}", responses((status = 204)))]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
-    // A session may do all that its user may: a narrower token does not end it.
-    within(&caller, &permissions(&caller.user))?;
     let mut transaction = app.pool.begin().await?;
     if !rows::end(&mut transaction, caller.user.id, id).await? {
         return Err(ApiError::not_found("session"));
     }
+    // A session may do all that its user may: a narrower token does not end it.
+    within(&caller, &permissions(&caller.user))?;
     note(&mut transaction, &caller, "session.end", ("session", id), json!({})).await?;
     transaction.commit().await?;
     Ok(StatusCode::NO_CONTENT)
