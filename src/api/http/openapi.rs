@@ -28,10 +28,14 @@ const PROBLEMS: &[(&str, &str)] = &[
     ("403", "These credentials do not have the permission that this needs, or another page asks by the cookie"),
     ("404", "It is not there, or not for the caller to know of"),
     ("408", "Nothing of the body arrived for a while"),
+    ("409", "Its state does not allow it, or the first request with the Idempotency-Key is still being received"),
+    ("412", "Another version of tus"),
     ("413", "The body is over a limit"),
     ("415", "The body has another media type than those of this operation"),
     ("422", "The body, a parameter or the address is wrong; `errors` names what"),
+    ("500", "Something went wrong on the server; its log says what"),
     ("503", "Something else holds what this needs; try again after `Retry-After`"),
+    ("507", "No space is left for what this would keep"),
 ];
 
 /// What is true of the whole API.
@@ -259,16 +263,21 @@ fn answers(path: &str, method: &HttpMethod, needs: Needs, operation: &mut Operat
         _ => Vec::new(),
     };
     let any_media = media.iter().any(|media| *media == "application/octet-stream");
+    let repeated = is_making(path, method, operation);
     let checked = operation.parameters.iter().flatten().any(|parameter| !is_uuid(parameter));
     let standard = [
         ("401", needs != Needs::Nothing),
         ("403", matches!(needs, Needs::Permission(_)) || needs == Needs::Token && !is_safe(method)),
         ("404", path.contains('{')),
         ("408", !media.is_empty()),
-        ("413", !media.is_empty()),
+        ("409", repeated),
+        ("412", path.starts_with("/api/v1/uploads") && needs != Needs::Nothing),
+        ("413", true),
         ("415", !media.is_empty() && !any_media),
         ("422", !media.is_empty() || checked),
-        ("503", needs != Needs::Nothing),
+        ("500", true),
+        ("503", needs != Needs::Nothing || !is_safe(method)),
+        ("507", !is_safe(method)),
     ];
     let responses = &mut operation.responses.responses;
     for (status, _) in standard.into_iter().filter(|(_, possible)| *possible) {
