@@ -1,5 +1,7 @@
 //! Online migrations.
 
+pub mod relay;
+
 use std::collections::HashSet;
 
 use axum::extract::State;
@@ -10,9 +12,7 @@ use crate::db::records::{NewRecord, Queued};
 use crate::db::{self, Acquire, jobs};
 use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, RecordKind};
-use crate::domain::transfer::Transfer;
 use crate::planning;
-use crate::remote::RemoteError;
 use crate::wire::record::{PlanRequest, Record};
 use crate::wire::selection::{ConfirmRequest, MigrationRequest};
 
@@ -135,62 +135,4 @@ pub async fn confirm(
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;
     Ok(accepted)
-}
-
-/// Has the target roll back the import of a migration, with the rights of the target's token there. As there, it is
-/// refused while something was touched since.
-#[utoipa::path(
-    post, path = "/api/v1/migrations/{id}/rollback",
-    responses(
-        (status = 202, body = Record),
-        (status = 409, description = "It has not ended, wrote nothing, or something was touched since at the target"),
-        (status = 503, description = "The target does not answer now"),
-    )
-)]
-pub async fn roll_back(
-    State(app): State<AppState>,
-    caller: Caller,
-    once: Once,
-    Path(id): Path<Uuid>,
-) -> Result<Accepted<Record>, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let record = find(&mut connection, &caller, id).await?;
-    let (RecordKind::Online, Some(there), Some(target)) = (record.kind, record.remote_record_id, record.target_id)
-    else {
-        return Err(ApiError::not_found("migration"));
-    };
-    record.status.undoable()?;
-    let target = db::targets::by_id(&mut connection, record.domain_id, target).await?;
-    let target = target.ok_or_else(|| ApiError::conflict("The target was removed from the settings."))?;
-    drop(connection);
-    let remote = app.remote(&target).map_err(refused_there)?;
-    match remote.roll_back(there).await {
-        Ok(_) => {}
-        // An earlier try has arrived, or somebody there was faster.
-        Err(error) if error.is("wrong_state") => {
-            let status = remote.record(there).await.map_err(refused_there)?.status;
-            if !matches!(status.as_str(), "rolled_back" | "queued" | "running") {
-                return Err(refused_there(error));
-            }
-        }
-        Err(error) => return Err(refused_there(error)),
-    }
-    let mut transaction = app.pool.begin().await?;
-    let record = lock(&mut transaction, &caller, id).await?;
-    let transfer = Transfer { undo: record.status.undoable()?, ..record.transfer };
-    let details = serde_json::json!({"name": record.name, "target": record.target_name});
-    note(&mut transaction, &caller, "migration.rollback", ("record", id), details).await?;
-    db::records::queue(&mut transaction, id, Queued::RolledBack(caller.username().to_owned(), transfer)).await?;
-    jobs::queue(&mut transaction, JobKind::RollBack, id, caller.domain_id()).await?;
-    let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
-    accepted.keep(&once, &mut transaction, None).await?;
-    transaction.commit().await?;
-    Ok(accepted)
-}
-
-/// What the target said, or that it says nothing.
-fn refused_there(error: RemoteError) -> ApiError {
-    let status = if error.transient { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::CONFLICT };
-    let code = error.answered.as_deref().unwrap_or(&error.code);
-    ApiError::new(status, code, format!("{} {}", error.message, error.hint))
 }

@@ -136,10 +136,24 @@ pub async fn check_constraints(connection: &mut PgConnection) -> Result<(), DbEr
 }
 
 /// Writes the staged bases; those that are the same already are left alone.
+///
+/// # Errors
+/// [`DbError::Constraint`] `import_bases_pkey` when one that should be new is there.
 pub async fn bases(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
     sqlx::query(
         "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, record_id)
          select $1, $2, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, $3 from staged_bases
+         where is_new",
+    )
+    .bind(writer.domain_id)
+    .bind(writer.source_environment)
+    .bind(writer.record_id)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, record_id)
+         select $1, $2, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, $3 from staged_bases
+         where not is_new
          on conflict (domain_id, source_id, target_id, source_environment) do update set source_hash = excluded.source_hash,
             result_hash = excluded.result_hash, remapping = excluded.remapping, entry = excluded.entry,
             type_digest = excluded.type_digest, record_id = excluded.record_id

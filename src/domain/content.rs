@@ -64,6 +64,19 @@ impl Content {
     }
 }
 
+/// Sets the values of `[on_create]` where a new resource can have them; whether one of them was another.
+pub fn set_on_create(kind: &ResourceType, openings: &[Location], own: &mut Overlay) -> bool {
+    let mut changed = false;
+    for location in openings {
+        let value = kind.on_create.iter().find(|(slot, _)| overlay::leads_to(slot, location)).map(|(_, value)| value);
+        if let Some(value) = value {
+            changed |= own.places().at(location) != Some(&Own::Value(value.clone()));
+            own.set(location, Own::Value(value.clone()));
+        }
+    }
+    changed
+}
+
 /// What a user writes: strings in the place of secrets are sealed, markers keep what is there, also where the type knows
 /// of no secret any more.
 ///

@@ -11,7 +11,7 @@ use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
-use crate::domain::outcome::{Counts, Method};
+use crate::domain::outcome::{Counts, Method, status_of};
 use crate::domain::record::{Final, JobKind};
 use crate::domain::resource::Hash;
 use crate::domain::transfer::{Run, Transfer};
@@ -21,7 +21,7 @@ use crate::wire::record::{PlanRequest, RecordError};
 
 use super::stage;
 use super::staging::{Outcome, Staging};
-use super::{Context, JobError, rewrite};
+use super::{Context, JobError, rewrite, standing};
 
 /// How often staging is done again because the target moved meanwhile.
 const TRIES: usize = 3;
@@ -31,7 +31,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;
     let mut connection = context.connection().await?;
-    let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
+    if standing::done(&context, &mut connection, &record, &request).await? {
+        return Ok(());
+    }
+    let entries = Arc::new(planning::entries(&context.app, &mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
     trust::check(&context.app, &mut connection, record.domain_id, &manifest.environment).await?;
     let blocks: HashSet<i64> =
@@ -205,6 +208,29 @@ impl Attempt<'_> {
         Ok(db::jobs::end(connection, &self.context.job).await?)
     }
 
+    /// Ends the items. Where they are those of the plan that the record has, they are not written again.
+    async fn end_items(
+        &self,
+        connection: &mut PgConnection,
+        planning: &Planning,
+        applied: bool,
+    ) -> Result<Counts, JobError> {
+        let record = self.import.record;
+        let mut counts = Counts::default();
+        if record.transfer.run == Run::First && record.plan_digest == Some(planning.digest(self.entries)?) {
+            planning::items::settle(connection, record.id, applied).await?;
+            planning.plan.items.iter().for_each(|item| counts.add(Some(item.method), status_of(item.method, applied)));
+            return Ok(counts);
+        }
+        db::record_items::clear(connection, record.id).await?;
+        for (number, items) in planning.executed(self.entries, applied).enumerate() {
+            items.iter().for_each(|item| counts.add(item.method, item.status));
+            let chunk = planning::items::chunk(number * CHUNK, &items)?;
+            db::record_items::put(connection, record.id, &chunk).await?;
+        }
+        Ok(counts)
+    }
+
     /// Items, counts and state, in the same transaction; the fence is its last statement.
     async fn finish(
         &self,
@@ -213,13 +239,7 @@ impl Attempt<'_> {
         applied: bool,
         outcome: Outcome,
     ) -> Result<(), JobError> {
-        let mut counts = Counts::default();
-        db::record_items::clear(connection, self.import.record.id).await?;
-        for (number, items) in planning.executed(self.entries, applied).enumerate() {
-            items.iter().for_each(|item| counts.add(item.method, item.status));
-            let chunk = planning::items::chunk(number * CHUNK, &items)?;
-            db::record_items::put(connection, self.import.record.id, &chunk).await?;
-        }
+        let counts = self.end_items(connection, planning, applied).await?;
         let executed = Executed {
             status: if applied { Final::of_import(&counts) } else { Final::FAILED },
             counts,

@@ -24,7 +24,7 @@ use crate::store::attachment_key;
 use crate::wire::record::RecordError;
 
 use super::courier::Courier;
-use super::{Context, JobError, blocking};
+use super::{Context, Items, JobError, blocking};
 
 /// How often it is begun again because something moved meanwhile.
 const TRIES: usize = 3;
@@ -236,7 +236,7 @@ pub(super) async fn stands(context: &Context, record: &Record, error: RecordErro
         Undo::Of(status) => status.ended().unwrap_or(Final::SUCCEEDED),
         Undo::No => Final::SUCCEEDED,
     };
-    context.end(None, Rest::Stands(ended, json!(error), settled(record))).await
+    context.end(Items::Kept, Rest::Stands(ended, json!(error), settled(record))).await
 }
 
 /// How long the target is asked to hold its answer back.
@@ -250,7 +250,7 @@ async fn there(context: &Context, record: &Record) -> Result<(), JobError> {
         let found = courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??;
         match RecordStatus::parse(&found.status) {
             Some(RecordStatus::RolledBack) => {
-                return context.end(None, Rest::RolledBack(found.warnings, settled(record))).await;
+                return context.end(Items::Kept, Rest::RolledBack(found.warnings, settled(record))).await;
             }
             Some(RecordStatus::Queued | RecordStatus::Running) => {}
             _ => {

@@ -22,10 +22,14 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::json;
+use crate::domain::resource::ResourceId;
 use crate::wire::List;
+use crate::wire::difference::{ChangedItem, ItemDifference};
 use crate::wire::environment::Environment;
+use crate::wire::impact::Affected;
 use crate::wire::import::Lacking;
 use crate::wire::record::{Item, PlanRequest, Record};
+use crate::wire::resource::TargetResource;
 use crate::wire::user::{Token, Whoami};
 
 pub use allowed::Allowed;
@@ -276,6 +280,31 @@ impl Remote {
     ) -> Result<List<T>, RemoteError> {
         let cursor = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
         self.get(&format!("/api/v1/records/{id}/{list}?limit=500{cursor}"), MAX_PAGE).await
+    }
+
+    /// What an import there does to a resource.
+    pub async fn item_difference(&self, id: Uuid, resource_id: &ResourceId) -> Result<ItemDifference, RemoteError> {
+        self.get(&format!("/api/v1/imports/{id}/items/{resource_id}/diff"), MAX_PAGE).await
+    }
+
+    /// A page of what an import there changes.
+    pub async fn differences(&self, id: Uuid, query: &impl Serialize) -> Result<List<ChangedItem>, RemoteError> {
+        self.list(&format!("/api/v1/imports/{id}/diff"), query).await
+    }
+
+    /// A page of who there uses what an import changes.
+    pub async fn impact(&self, id: Uuid, query: &impl Serialize) -> Result<List<Affected>, RemoteError> {
+        self.list(&format!("/api/v1/imports/{id}/impact"), query).await
+    }
+
+    /// A page of resources there.
+    pub async fn resources(&self, query: &impl Serialize) -> Result<List<TargetResource>, RemoteError> {
+        self.list("/api/v1/resources", query).await
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<List<T>, RemoteError> {
+        let query = serde_urlencoded::to_string(query).map_err(|error| RemoteError::foreign(&error.to_string()))?;
+        self.get(&format!("{path}?{query}"), MAX_PAGE).await
     }
 
     /// Makes a token of a user there.

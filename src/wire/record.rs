@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{ChecklistEntry, Counts, Method, Status};
+use crate::domain::outcome::{ChecklistEntry, Counts, Drift, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 
@@ -160,6 +160,12 @@ pub struct Item {
     pub warnings: Vec<Warning>,
     /// The target's copy was changed since the last import.
     pub drifted: bool,
+    /// Who changed it since the last import: source, target, both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Who changed the target's copy last, where it was changed since the last import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_changed: Option<TargetChange>,
     /// The content hash of what the target had under the ID when this was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_content_hash: Option<String>,
@@ -180,8 +186,17 @@ impl Item {
     }
 }
 
+/// A change in the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetChange {
+    /// User name.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// The options of a plan.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanRequest {
     /// Every imported resource gets a new ID.
     #[serde(default)]
@@ -214,6 +229,12 @@ impl PlanRequest {
     pub fn of(options: &Value) -> Option<Self> {
         serde_json::from_value(options.clone()).ok()
     }
+
+    /// Every resource arrives as itself: what stands as it comes, stays.
+    pub fn is_plain(&self) -> bool {
+        let prefix = self.directory_prefix.as_deref().unwrap_or_default();
+        !self.change_ids && prefix.is_empty() && self.resolutions.is_empty()
+    }
 }
 
 /// How to try a record again.
@@ -226,7 +247,7 @@ pub struct RetryRequest {
 }
 
 /// What the user chose for one resource.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolutionLine {
     /// skip, map, rename, restore, overwrite.
     pub action: String,
