@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help install tools demo test soak check deny bench sqlx openapi
+.PHONY: help install tools demo test soak check deny bench sqlx openapi fuzz-api
 # Queries are checked against .sqlx, so that building needs no database.
 export SQLX_OFFLINE ?= true
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 install: ## Install what is missing on a Debian-like machine
 	@scripts/install
@@ -45,3 +45,7 @@ openapi: ## Write docs/openapi.json anew after a handler or a shape changed
 
 bench: install ## Speed beside pg_dump and pg_restore (ARGS="10000 100000 --rounds 5 --plot FILE", or ARGS=spots)
 	cargo bench --bench scale -- $(ARGS)
+
+fuzz-api: install ## Made-up requests to every operation, alone and in sequences (schemathesis; not part of make test)
+	@cargo build --quiet --bin ferry
+	scripts/fuzz-api $(ARGS)

@@ -28,6 +28,9 @@ create table users (
     domain_id integer not null references domains,
     username text collate "C" not null,
     password_hash text,
+    -- Of the configured password that was applied last: it is applied again when it is another one, and not whenever
+    -- the user has changed his.
+    configured_password_hash text,
     role text not null,
     created_at timestamptz not null default now(),
     constraint users_unique_name unique (domain_id, username)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rust_embed::RustEmbed;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ use crate::domain::type_file::{TypeError, Types};
 use crate::package::Limits;
 use crate::remote::{Allowed, Memory, Place, Remote, RemoteError};
 use crate::secrets::rotation::KEY_CHECK;
-use crate::secrets::{self, Sealer, SecretError, Signer25519};
+use crate::secrets::{self, Sealer, SecretError, Signer25519, passwords};
 use crate::store::{Store, StoreError};
 
 /// How long requests may go on arriving once the server stops.
@@ -46,6 +46,9 @@ pub enum StartError {
     /// A key.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The configured password may not be used.
+    #[error("security.admin_password {0}")]
+    Password(&'static str),
     /// Another server runs with newer type files.
     #[error(
         "another server of this environment runs with other resource type files, which came after those of this one: \
@@ -296,15 +299,37 @@ async fn ensure_admin(connection: &mut db::PgConnection, config: &Config) -> Res
         let (action, id) = (if token.is_some() { "token.configure" } else { "token.revoke" }, admin.to_string());
         note(connection, Some(domain.id), action, ("user", &id), serde_json::json!({"user": "admin"})).await?;
     }
-    if let Some(password) = &config.security.admin_password {
-        // Set anew only when it is another one, for that ends his sessions.
-        let kept = db::sessions::account(connection, DEFAULT_DOMAIN, "admin").await?;
-        let kept = kept.and_then(|account| account.password_hash);
-        if !secrets::password_fits(password.expose_secret(), kept.as_deref()) {
-            let hash = secrets::password_hash(password.expose_secret())?;
-            db::users::update(connection, domain.id, admin, None, Some(&hash)).await?;
-        }
+    let configured = db::users::configured_password(connection, admin).await?;
+    match &config.security.admin_password {
+        Some(password) => apply_password(connection, (domain.id, admin), password, configured.as_deref()).await?,
+        None if configured.is_some() => db::users::note_configured_password(connection, admin, None).await?,
+        None => {}
     }
     transaction.commit().await.map_err(DbError::from)?;
+    Ok(())
+}
+
+/// Applies the configured password where it is another one than was applied last: one that its user has changed since
+/// stays as he has it.
+async fn apply_password(
+    connection: &mut db::PgConnection,
+    (domain_id, admin): (i32, Uuid),
+    password: &SecretString,
+    applied: Option<&str>,
+) -> Result<(), StartError> {
+    let password = password.expose_secret();
+    if passwords::password_fits(password, applied) {
+        return Ok(());
+    }
+    if let Some(weakness) = passwords::weakness(password, &["admin", DEFAULT_DOMAIN]) {
+        return Err(StartError::Password(weakness));
+    }
+    db::users::set_password(connection, admin, &passwords::password_hash(password)?).await?;
+    // Another salt: who reads both columns is not told whether the user has changed it.
+    let applied = passwords::password_hash(password)?;
+    db::users::note_configured_password(connection, admin, Some(&applied)).await?;
+    let id = admin.to_string();
+    note(connection, Some(domain_id), "password.configure", ("user", &id), serde_json::json!({"user": "admin"}))
+        .await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::fs::Mode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,6 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const LAST: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // Whatever we make on the disk is for us alone: files 0600, folders 0700.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let cli = ferry::cli::Cli::parse();
     let ended =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {

@@ -129,7 +129,7 @@ struct Cluster {
 
 impl Cluster {
     fn prepare(dir: &Path) -> Result<Cluster, PostgresError> {
-        fs::create_dir_all(dir).map_err(refused("create", dir))?;
+        make_passable(dir).map_err(refused("create", dir))?;
         let dir = &dir.canonicalize().map_err(refused("resolve", dir))?;
         // Others may pass through, to the data; none may list or lock the folder.
         let mode = Permissions::from_mode(0o711);
@@ -239,6 +239,19 @@ impl Cluster {
         let tail = String::from_utf8_lossy(&log[tail..]).into_owned();
         PostgresError::Failed(program, path, tail)
     }
+}
+
+/// Makes a folder and those above it that are missing. Where we are root, whom Postgres refuses, others may pass through
+/// the new ones, and no more: what else is in them is for us alone.
+pub fn make_passable(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(dir)?;
+    if fs::metadata("/proc/self")?.uid() == 0 {
+        for folder in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::set_permissions(folder, Permissions::from_mode(0o711))?;
+        }
+    }
+    Ok(())
 }
 
 /// A lock outlives its holder for a moment: while that dies, or a child of it is being spawned.

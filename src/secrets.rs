@@ -1,7 +1,5 @@
-//! Sealing of secrets at rest, the environment's signing key, tokens and passwords.
+//! Sealing of secrets at rest, the environment's signing key, tokens.
 
-use argon2::Argon2;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
@@ -12,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::domain::resource::Hash;
 
 pub mod envelope;
+pub mod passwords;
 pub mod rotation;
 
 /// What can go wrong with keys.
@@ -164,26 +163,6 @@ pub fn token_hash(token: &str) -> Hash {
     Hash::of(token.as_bytes())
 }
 
-/// How a password is kept: argon2id with its defaults, as a PHC string. Takes some 50 ms.
-pub fn password_hash(password: &str) -> Result<String, SecretError> {
-    Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(SecretError::Password)
-}
-
-/// Whether a password is the kept one.
-pub fn password_matches(password: &str, kept: &str) -> bool {
-    PasswordHash::new(kept).is_ok_and(|kept| Argon2::default().verify_password(password.as_bytes(), &kept).is_ok())
-}
-
-/// Stands in for a password that is not kept: made like the others, and of no password.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
-/// The same, taking as long where none is kept, so that nobody learns from the time whether one is.
-pub fn password_fits(password: &str, kept: Option<&str>) -> bool {
-    let fits = password_matches(password, kept.unwrap_or(NOBODY));
-    fits && kept.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,19 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn signatures_and_passwords_verify() {
+    fn signatures_verify_and_tokens_have_one_length() {
         let signer = Signer25519::from_seed(&[1; 32]);
         let signature = signer.sign(b"manifest");
         assert!(verify(&signer.public_key(), b"manifest", &signature));
         assert!(!verify(&signer.public_key(), b"manifesT", &signature));
         assert!(!verify("?", b"manifest", &signature));
-        let kept = password_hash("correct horse").unwrap();
-        assert!(password_matches("correct horse", &kept));
-        assert!(!password_matches("wrong", &kept));
-        assert!(password_fits("correct horse", Some(&kept)) && !password_fits("correct horse", None));
-        let costs = |kept: &str| kept.split('$').take(4).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(costs(&kept), costs(NOBODY), "nobody costs as much as somebody");
-        assert!(PasswordHash::new(NOBODY).is_ok());
         let token = new_token().unwrap();
         assert_eq!(token.len(), 6 + 64 + 8);
     }

@@ -87,6 +87,9 @@ impl Server {
     }
 }
 
+/// So much of what a client says is in the log, in characters.
+const TOLD: usize = 200;
+
 /// Browsers are to take no answer for a page of ours that does not say so itself.
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -109,7 +112,9 @@ fn layered(router: Router, tls: bool) -> Router {
     let id = HeaderName::from_static("x-request-id");
     let span = |request: &Request<_>| {
         let id = request.headers().get("x-request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        tracing::info_span!("request", method = %request.method(), path = request.uri().path(), id)
+        let path: String = request.uri().path().chars().take(TOLD).collect();
+        let id: String = id.chars().take(TOLD).collect();
+        tracing::info_span!("request", method = %request.method(), path, id)
     };
     let strict = tls.then_some((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
     let mut router = router.layer(CatchPanicLayer::custom(api::on_panic));

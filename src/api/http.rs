@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod openapi;
 pub mod paging;
 pub mod patience;
+pub mod refusals;
 
 use std::sync::Arc;
 

@@ -50,7 +50,13 @@ use crate::api::uploads::held::held;
 #[utoipa::path(
     post, path = "/api/v1/imports",
     request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"), (FromUpload = "application/json"))),
-    responses((status = 202, body = Record), (status = 507, description = "The store is full"))
+    responses(
+        (status = 202, body = Record),
+        (status = 404, description = "There is no such upload of the caller"),
+        (status = 409, description = "The upload is not whole, or the first request with the Idempotency-Key is still being received"),
+        (status = 410, description = "The upload has expired"),
+        (status = 507, description = "The store is full"),
+    )
 )]
 pub async fn create(
     State(app): State<AppState>,

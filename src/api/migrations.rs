@@ -102,6 +102,9 @@ pub async fn confirm(
     if record.kind != RecordKind::Online {
         return Err(ApiError::not_found("migration"));
     }
+    if record.options["carry_secrets"] == true {
+        caller.require(Permission::SecretCarry)?;
+    }
     record.status.confirmable("confirmed")?;
     if request.plan_digest.is_some() && request.plan_digest != record.plan_digest {
         let detail = "The plan is another one now. Look at it again, then confirm with its plan_digest.";

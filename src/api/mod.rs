@@ -52,6 +52,8 @@ fn table() -> Vec<Route> {
         public(routes!(http::openapi::show)),
         public(routes!(people::session::sign_in)),
         signed_in(routes!(people::session::whoami, people::session::sign_out)),
+        signed_in(routes!(people::sessions::list)),
+        signed_in(routes!(people::sessions::delete)),
         signed_in(routes!(environment::show)),
         may(P::EnvironmentManage, routes!(environment::change)),
         signed_in(routes!(environment::types)),
@@ -60,7 +62,7 @@ fn table() -> Vec<Route> {
         may(P::ResourceRead, routes!(resources::show)),
         may(P::ResourceWrite, routes!(resources::writes::put, resources::writes::delete)),
         may(P::ResourceRead, routes!(resources::lineage)),
-        may(P::ResourceRead, routes!(resources::revisions::list)),
+        may(P::ResourceRead, routes!(resources::revisions::revisions)),
         may(P::ResourceRead, routes!(resources::revisions::show)),
         may(P::ResourceRead, routes!(resources::revisions::difference)),
         may(P::ResourceRead, routes!(resources::attachments::show)),
@@ -107,7 +109,8 @@ fn table() -> Vec<Route> {
         signed_in(routes!(records::actions::cancel)),
         signed_in(routes!(records::actions::retry)),
         may(P::DomainManage, routes!(people::users::list, people::users::create)),
-        may(P::DomainManage, routes!(people::users::change, people::users::delete)),
+        signed_in(routes!(people::users::change)),
+        may(P::DomainManage, routes!(people::users::delete)),
         signed_in(routes!(people::users::tokens, people::users::create_token)),
         signed_in(routes!(people::users::delete_token)),
         may(P::DomainManage, routes!(people::roles::list, people::roles::create)),
@@ -125,7 +128,12 @@ fn table() -> Vec<Route> {
 
 /// The whole API as OpenAPI 3.1, in JSON.
 pub fn document() -> String {
-    let mut router = OpenApiRouter::with_openapi(http::openapi::head());
+    document_with(http::cookie::NAME)
+}
+
+/// The same with the name of an environment's cookie.
+fn document_with(cookie: &str) -> String {
+    let mut router = OpenApiRouter::with_openapi(http::openapi::head(cookie));
     for (needs, route) in table() {
         router = router.routes(http::openapi::describe(needs, route));
     }
@@ -149,7 +157,7 @@ pub fn router(app: AppState) -> Router {
         router = router.routes(route.map(layered));
     }
     Router::from(router)
-        .layer(Extension(http::openapi::Published(document().into())))
+        .layer(Extension(http::openapi::Published(document_with(&http::cookie::name(&app)).into())))
         // `bounds` counts the bytes of every body.
         .layer(axum::extract::DefaultBodyLimit::disable())
         .fallback(|| async { ApiError::not_found("address") })
@@ -161,6 +169,7 @@ pub fn router(app: AppState) -> Router {
             )
         })
         .layer(from_fn(uploads::announced))
+        .layer(from_fn_with_state(http::refusals::Refusals::new(), http::refusals::told))
         .layer(from_fn_with_state(app.clone(), http::client::addressed))
         .with_state(app)
 }

@@ -4,8 +4,6 @@ pub mod attachments;
 pub mod revisions;
 pub mod writes;
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -15,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::db::graph::{self, EdgeRow};
+use crate::db::lineage::{Direction, Walk};
 use crate::db::resources::{self, After, Filter, ResourceRow, Sort};
 use crate::db::{self, PgConnection};
 use crate::domain::resource::{Hash, ResourceId, parse_directory};
@@ -175,7 +174,8 @@ fn to_wire(types: &Types, caller: &Caller, row: ResourceRow, references: &[EdgeR
     }
 }
 
-/// A name is told to whoever may read what has it, or has written it himself.
+/// What stands in the definition is told; what is found by it, to whoever may read that. That the ID of something
+/// hidden is taken, whoever writes it learns anyhow; a name that leads to such a thing leads nowhere.
 fn reference(types: &Types, caller: &Caller, found: &EdgeRow) -> Option<ReferenceLine> {
     let rule = types.get(&found.from_type)?.rules.get(found.rule as usize)?;
     let matched = found.is_matched(types);
@@ -184,10 +184,10 @@ fn reference(types: &Types, caller: &Caller, found: &EdgeRow) -> Option<Referenc
     Some(ReferenceLine {
         role: rule.role.clone(),
         kind: rule.kind.as_str().to_owned(),
-        resource_id: found.to_id.clone().or_else(|| found.found_id.clone()),
-        type_key: found.found_type.clone().filter(|_| matched).or_else(|| rule.to.first().cloned())?,
+        resource_id: found.to_id.clone().or_else(|| found.found_id.clone().filter(|_| known)),
+        type_key: found.found_type.clone().filter(|_| matched && known).or_else(|| rule.to.first().cloned())?,
         name: found.found_name.clone().filter(|_| matched && known).or_else(|| found.to_name.clone()),
-        found: matched,
+        found: matched && (known || found.to_id.is_some()),
     })
 }
 
@@ -204,7 +204,7 @@ pub struct LineageQuery {
 /// Most nodes of a lineage.
 const MAX_NODES: usize = 10_000;
 
-/// What a resource needs (upstream), or what needs it (downstream).
+/// What a resource needs (upstream), or what needs it (downstream). It ends at what the caller may not read.
 #[utoipa::path(get, path = "/api/v1/resources/{id}/lineage", params(LineageQuery), responses((status = 200, body = Lineage)))]
 pub async fn lineage(
     State(app): State<AppState>,
@@ -212,43 +212,39 @@ pub async fn lineage(
     Path(id): Path<String>,
     Query(query): Query<LineageQuery>,
 ) -> Result<Json<Lineage>, ApiError> {
-    let downstream = match query.direction.as_deref() {
-        None | Some("upstream") => false,
-        Some("downstream") => true,
+    let direction = match query.direction.as_deref() {
+        None | Some("upstream") => Direction::Upstream,
+        Some("downstream") => Direction::Downstream,
         Some(_) => return Err(ApiError::field("direction", "must be upstream or downstream")),
     };
     let mut connection = app.pool.acquire().await?;
     let start = readable(&mut connection, &caller, &id).await?;
-    let domain = caller.domain_id();
-    let depth = query.depth.unwrap_or(u32::MAX);
-    let walked =
-        db::lineage::walk(&mut connection, &app.types, domain, &start.id, downstream, depth, MAX_NODES).await?;
+    let walk = Walk {
+        types: &app.types,
+        domain_id: caller.domain_id(),
+        sight: &caller.sight,
+        direction,
+        depth: query.depth.unwrap_or(u32::MAX),
+        limit: MAX_NODES,
+    };
+    let walked = walk.from(&mut connection, &start.id).await?;
     let ids: Vec<String> = walked.depths.keys().cloned().collect();
-    let rows = db::lineage::nodes(&mut connection, domain, &ids).await?;
-    let shown: HashMap<&str, &db::lineage::Node> = rows
-        .iter()
-        .filter(|row| caller.may_read(&row.owner, &row.directory))
-        .map(|row| (row.id.as_str(), row))
-        .collect();
-    let mut nodes: Vec<LineageNode> = shown
-        .values()
+    let rows = db::lineage::nodes(&mut connection, caller.domain_id(), &ids).await?;
+    let mut nodes: Vec<LineageNode> = rows
+        .into_iter()
         .map(|row| LineageNode {
-            resource_id: row.id.clone(),
-            kind: row.kind.clone(),
-            name: row.name.clone(),
-            directory: row.directory.clone(),
             depth: walked.depths.get(&row.id).copied().unwrap_or_default(),
+            resource_id: row.id,
+            kind: row.kind,
+            name: row.name,
+            directory: row.directory,
         })
         .collect();
     nodes.sort_by(|a, b| (a.depth, &a.resource_id).cmp(&(b.depth, &b.resource_id)));
-    let edges = walked
-        .edges
-        .iter()
-        .filter(|edge| shown.contains_key(edge.from.as_str()) && shown.contains_key(edge.to.as_str()));
-    let edges = edges.map(|edge| LineageEdge {
-        from: edge.from.clone(),
-        to: edge.to.clone(),
-        role: edge.role.clone(),
+    let edges = walked.edges.into_iter().map(|edge| LineageEdge {
+        from: edge.from,
+        to: edge.to,
+        role: edge.role,
         kind: edge.kind.as_str().to_owned(),
     });
     Ok(Json(Lineage { edges: edges.collect(), nodes, truncated: walked.truncated }))

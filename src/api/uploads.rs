@@ -182,13 +182,14 @@ pub async fn patch(
 /// Ends an upload; nothing of it is kept.
 #[utoipa::path(
     delete, path = "/api/v1/uploads/{id}", params(("Tus-Resumable" = String, Header, description = "1.0.0")),
-    responses((status = 204, description = "Gone"))
+    responses((status = 204, description = "Gone"), (status = 410, description = "It has expired"))
 )]
 pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<StatusCode, ApiError> {
     let mut transaction = app.pool.begin().await?;
     held(&mut transaction, &caller, id).await?;
     let pieces = rows::pieces(&mut transaction, id).await?;
     rows::delete(&mut transaction, id).await?;
+    note(&mut transaction, &caller, "upload.delete", ("upload", id), serde_json::json!({})).await?;
     transaction.commit().await?;
     for key in pieces {
         app.store.delete(&key).await?;
@@ -201,7 +202,14 @@ pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<
     post, path = "/api/v1/uploads/{id}",
     params(("Tus-Resumable" = String, Header, description = "1.0.0"), ("X-HTTP-Method-Override" = String, Header, description = "PATCH, DELETE or HEAD")),
     request_body(content = Option<Binary>, content_type = "application/offset+octet-stream"),
-    responses((status = 204, description = "As the method that it stands for"))
+    responses(
+        (status = 200, description = "As HEAD"),
+        (status = 204, description = "As PATCH or DELETE"),
+        (status = 405, description = "It stands for none of these"),
+        (status = 409, description = "The next piece begins elsewhere"),
+        (status = 410, description = "It has expired"),
+        (status = 460, description = "The piece does not have its checksum"),
+    )
 )]
 pub async fn overridden(
     state: State<AppState>,

@@ -11,7 +11,7 @@ use rust_embed::RustEmbed;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::postgres::{Options as PostgresOptions, Postgres};
+use crate::postgres::{self, Options as PostgresOptions, Postgres};
 use crate::remote::plain::Client;
 use crate::server::Server;
 use crate::{db, secrets, telemetry};
@@ -45,7 +45,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<()> {
         // The user who runs Postgres for root is kept out of many folders, a home among them.
         None => std::env::temp_dir().join(format!("ferry-demo-{}", std::fs::metadata("/proc/self")?.uid())),
     };
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    postgres::make_passable(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let dir = dir.canonicalize()?;
     let postgres = match &options.database_url {
         Some(_) => None,

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::db::audit::Entry;
 use crate::db::environment::identity;
 use crate::db::rotation::{self, Row};
 use crate::db::{self, Acquire, PgConnection};
@@ -105,6 +106,20 @@ async fn rotate(url: &str, keys: &Rotation) -> anyhow::Result<()> {
         let again = keys.again(&place, &passphrase).with_context(|| format!("the passphrase of record {id}"))?;
         db::passphrases::keep(&mut transaction, id, &again).await?;
     }
+    let details = serde_json::json!({
+        "secrets": live.sealed, "of_earlier_versions": history.sealed, "tokens_of_targets": tokens.len(),
+        "closed": live.closed + history.closed,
+    });
+    let entry = Entry {
+        domain_id: None,
+        username: None,
+        token: Some("command line"),
+        action: "keys.rotate",
+        object: ("environment", &own.id),
+        details,
+        address: None,
+    };
+    db::audit::insert(&mut transaction, &entry).await?;
     transaction.commit().await?;
     say(&format!(
         "Sealed with the new key: {} secrets of resources, {} of earlier versions, {} tokens of targets.",

@@ -10,6 +10,8 @@ use super::DbError;
 pub struct Key {
     /// Whose it is.
     pub user_id: Uuid,
+    /// By what he is known: others of his credentials may be good for more, or for less.
+    pub credential: Vec<u8>,
     /// Where it was posted to.
     pub path: String,
     /// The key itself.
@@ -48,23 +50,24 @@ pub async fn claim(
     lease_seconds: u32,
 ) -> Result<Claimed, DbError> {
     let claimed = sqlx::query_scalar!(
-        "insert into idempotency_keys (user_id, path, key, claim, busy_until)
-         values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
-         on conflict (user_id, path, key) do update set claim = excluded.claim, busy_until = excluded.busy_until
+        "insert into idempotency_keys (user_id, credential, path, key, claim, busy_until)
+         values ($6, $1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
+         on conflict (credential, path, key) do update set claim = excluded.claim, busy_until = excluded.busy_until
          where idempotency_keys.status is null and idempotency_keys.busy_until < clock_timestamp()
          returning claim",
-        key.user_id,
+        key.credential,
         key.path,
         key.key,
         claim,
-        f64::from(lease_seconds)
+        f64::from(lease_seconds),
+        key.user_id
     );
     if claimed.fetch_optional(&mut *connection).await?.is_some() {
         return Ok(Claimed::Fresh);
     }
     let found = sqlx::query!(
-        "select request_hash, status, location, answer from idempotency_keys where user_id = $1 and path = $2 and key = $3",
-        key.user_id,
+        "select request_hash, status, location, answer from idempotency_keys where credential = $1 and path = $2 and key = $3",
+        key.credential,
         key.path,
         key.key
     );
@@ -80,8 +83,8 @@ pub async fn claim(
 pub async fn renew(connection: &mut PgConnection, claim: Uuid, key: &Key, lease_seconds: u32) -> Result<(), DbError> {
     sqlx::query!(
         "update idempotency_keys set busy_until = clock_timestamp() + make_interval(secs => $5)
-         where user_id = $1 and path = $2 and key = $3 and claim = $4",
-        key.user_id,
+         where credential = $1 and path = $2 and key = $3 and claim = $4",
+        key.credential,
         key.path,
         key.key,
         claim,
@@ -99,8 +102,8 @@ pub async fn renew(connection: &mut PgConnection, claim: Uuid, key: &Key, lease_
 pub async fn keep(connection: &mut PgConnection, claim: Uuid, key: &Key, answered: &Answered) -> Result<(), DbError> {
     let done = sqlx::query!(
         "update idempotency_keys set request_hash = $5, status = $6, location = $7, answer = $8
-         where user_id = $1 and path = $2 and key = $3 and claim = $4 and status is null",
-        key.user_id,
+         where credential = $1 and path = $2 and key = $3 and claim = $4 and status is null",
+        key.credential,
         key.path,
         key.key,
         claim,
@@ -115,8 +118,8 @@ pub async fn keep(connection: &mut PgConnection, claim: Uuid, key: &Key, answere
 /// Gives up a claim whose request made nothing.
 pub async fn release(connection: &mut PgConnection, claim: Uuid, key: &Key) -> Result<(), DbError> {
     sqlx::query!(
-        "delete from idempotency_keys where user_id = $1 and path = $2 and key = $3 and claim = $4 and status is null",
-        key.user_id,
+        "delete from idempotency_keys where credential = $1 and path = $2 and key = $3 and claim = $4 and status is null",
+        key.credential,
         key.path,
         key.key,
         claim

@@ -1,5 +1,6 @@
 //! Sessions of the page, and attempts to begin one. All by the database's clock: replicas count together.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
@@ -32,20 +33,75 @@ pub async fn account(connection: &mut PgConnection, domain: &str, username: &str
     Ok(found.fetch_optional(connection).await?)
 }
 
+/// A session to be begun.
+#[derive(Debug)]
+pub struct NewSession<'a> {
+    /// Of its key.
+    pub hash: &'a [u8],
+    /// From where it is begun, where that is known.
+    pub address: Option<String>,
+}
+
 /// Begins a session for seven days at most; false: the user is gone, or has another password by now.
-pub async fn insert(connection: &mut PgConnection, account: &Account, hash: &[u8]) -> Result<bool, DbError> {
+pub async fn insert(connection: &mut PgConnection, account: &Account, new: &NewSession<'_>) -> Result<bool, DbError> {
     // The share lock lets a change of the password wait for this session, and end it.
     let done = sqlx::query!(
-        "insert into sessions (hash, user_id, ends_at)
-         select $3, id, clock_timestamp() + interval '7 days' from users where id = $1 and password_hash = $2 for share",
+        "insert into sessions (hash, id, user_id, ends_at, address)
+         select $3, $4, id, clock_timestamp() + interval '7 days', $5
+         from users where id = $1 and password_hash = $2 for share",
         account.user_id,
         account.password_hash,
-        hash
+        new.hash,
+        Uuid::now_v7(),
+        new.address
     );
     Ok(done.execute(connection).await?.rows_affected() > 0)
 }
 
-/// Ends a session.
+/// A session, as its user sees it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its ID.
+    pub id: Uuid,
+    /// Of its key.
+    pub hash: Vec<u8>,
+    /// When it was begun.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used, to the minute.
+    pub used_at: DateTime<Utc>,
+    /// When it ends at the latest.
+    pub ends_at: DateTime<Utc>,
+    /// From where it was begun.
+    pub address: Option<String>,
+}
+
+/// A page of a user's sessions that have not ended, oldest first.
+pub async fn list(
+    connection: &mut PgConnection,
+    user_id: Uuid,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Session>, DbError> {
+    let found = sqlx::query_as!(
+        Session,
+        "select id, hash, created_at, used_at, ends_at, address from sessions
+         where user_id = $1 and id > $2 and ends_at > clock_timestamp() and used_at > clock_timestamp() - $4::interval
+         order by id limit $3",
+        user_id,
+        after,
+        limit,
+        IDLE
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
+/// Ends a session of a user; false: he has none of this ID.
+pub async fn end(connection: &mut PgConnection, user_id: Uuid, id: Uuid) -> Result<bool, DbError> {
+    let done = sqlx::query!("delete from sessions where user_id = $1 and id = $2", user_id, id);
+    Ok(done.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Ends the session of a key.
 pub async fn delete(connection: &mut PgConnection, hash: &[u8]) -> Result<(), DbError> {
     sqlx::query!("delete from sessions where hash = $1", hash).execute(connection).await?;
     Ok(())
@@ -62,16 +118,25 @@ pub async fn end_all(connection: &mut PgConnection, user_id: Uuid) -> Result<(),
 pub struct Allowed {
     /// Attempts.
     pub attempts: i32,
-    /// Counted from the first of them.
+    /// After which the count begins anew.
     pub seconds: i32,
-    /// The count begins anew this long after the last of them instead.
-    pub from_last: bool,
+    /// From when these are counted.
+    pub since: Since,
+}
+
+/// From which of some attempts time is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// The first.
+    First,
+    /// The last that was let through.
+    Last,
 }
 
 /// Counts an attempt before it is known how it ends, so that many at once are no way around the count.
 /// Gives the seconds to wait where there were too many; those that are refused count no further.
 pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allowed) -> Result<Option<u64>, DbError> {
-    let Allowed { attempts, seconds, from_last } = allowed;
+    let Allowed { attempts, seconds, since } = allowed;
     let counted = sqlx::query!(
         r#"insert into sign_in_attempts as a (place, attempts, ends_at)
          values ($1, 1, clock_timestamp() + make_interval(secs => $3))
@@ -84,7 +149,7 @@ pub async fn attempt(connection: &mut PgConnection, place: &[u8], allowed: Allow
         place,
         attempts,
         f64::from(seconds),
-        from_last
+        since == Since::Last
     )
     .fetch_one(connection)
     .await?;

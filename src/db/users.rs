@@ -44,42 +44,35 @@ pub struct Token {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
+/// Users with what their roles hold, as far as a condition says; a macro, because a query is checked as one text.
+macro_rules! users {
+    ($rest:literal, $($argument:expr),+) => {
+        sqlx::query_as!(
+            User,
+            r#"select u.id, u.domain_id, d.name as domain, u.username, u.role,
+                o.permissions as "role_permissions?", u.created_at
+             from users u join domains d on d.id = u.domain_id
+             left join roles o on o.domain_id = u.domain_id and o.name = u.role "# + $rest,
+            $($argument),+
+        )
+    };
+}
+
 /// A user by domain and name.
 pub async fn by_name(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<Option<User>, DbError> {
-    let found = sqlx::query_as!(
-        User,
-        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
-         from users u join domains d on d.id = u.domain_id
-         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.username = $2"#,
-        domain_id,
-        username
-    );
+    let found = users!("where u.domain_id = $1 and u.username = $2", domain_id, username);
     Ok(found.fetch_optional(connection).await?)
 }
 
 /// A user by ID, in one domain.
 pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> Result<Option<User>, DbError> {
-    let found = sqlx::query_as!(
-        User,
-        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
-         from users u join domains d on d.id = u.domain_id
-         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.id = $2"#,
-        domain_id,
-        id
-    );
+    let found = users!("where u.domain_id = $1 and u.id = $2", domain_id, id);
     Ok(found.fetch_optional(connection).await?)
 }
 
 /// A user by ID, in whatever domain: for administrators of the environment.
 pub async fn in_any_domain(connection: &mut PgConnection, id: Uuid) -> Result<Option<User>, DbError> {
-    let found = sqlx::query_as!(
-        User,
-        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
-         from users u join domains d on d.id = u.domain_id
-         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.id = $1"#,
-        id
-    );
-    Ok(found.fetch_optional(connection).await?)
+    Ok(users!("where u.id = $1", id).fetch_optional(connection).await?)
 }
 
 /// A page of a domain's users, by name.
@@ -89,16 +82,8 @@ pub async fn list(
     after: &str,
     limit: i64,
 ) -> Result<Vec<User>, DbError> {
-    let found = sqlx::query_as!(
-        User,
-        r#"select u.id, u.domain_id, d.name as domain, u.username, u.role, o.permissions as "role_permissions?", u.created_at
-         from users u join domains d on d.id = u.domain_id
-         left join roles o on o.domain_id = u.domain_id and o.name = u.role where u.domain_id = $1 and u.username > $2
-         order by u.username limit $3"#,
-        domain_id,
-        after,
-        limit
-    );
+    let found =
+        users!("where u.domain_id = $1 and u.username > $2 order by u.username limit $3", domain_id, after, limit);
     Ok(found.fetch_all(connection).await?)
 }
 
@@ -149,26 +134,38 @@ pub async fn ensure_admin(connection: &mut PgConnection, domain_id: i32) -> Resu
     Ok(id.fetch_one(connection).await?)
 }
 
-/// Changes a user's role or password; a new password ends his sessions. False: no such user in the domain.
-pub async fn update(
+/// Gives a user another role.
+pub async fn set_role(connection: &mut PgConnection, id: Uuid, role: &str) -> Result<(), DbError> {
+    sqlx::query!("update users set role = $2 where id = $1", id, role).execute(connection).await?;
+    Ok(())
+}
+
+/// Gives a user another password, which ends his sessions.
+pub async fn set_password(connection: &mut PgConnection, id: Uuid, hash: &str) -> Result<(), DbError> {
+    sqlx::query!("update users set password_hash = $2 where id = $1", id, hash).execute(&mut *connection).await?;
+    sessions::end_all(connection, id).await
+}
+
+/// How a user's password is kept, if he has one.
+pub async fn password_hash(connection: &mut PgConnection, id: Uuid) -> Result<Option<String>, DbError> {
+    let found = sqlx::query_scalar!("select password_hash from users where id = $1", id);
+    Ok(found.fetch_optional(connection).await?.flatten())
+}
+
+/// How the configured password is kept that was applied last, if one was.
+pub async fn configured_password(connection: &mut PgConnection, id: Uuid) -> Result<Option<String>, DbError> {
+    let found = sqlx::query_scalar!("select configured_password_hash from users where id = $1 for update", id);
+    Ok(found.fetch_optional(connection).await?.flatten())
+}
+
+/// Notes which configured password was applied; none: none is configured any more.
+pub async fn note_configured_password(
     connection: &mut PgConnection,
-    domain_id: i32,
     id: Uuid,
-    role: Option<&str>,
-    password_hash: Option<&str>,
-) -> Result<bool, DbError> {
-    let done = sqlx::query!(
-        "update users set role = coalesce($3, role), password_hash = coalesce($4, password_hash) where domain_id = $1 and id = $2",
-        domain_id,
-        id,
-        role,
-        password_hash
-    );
-    let done = done.execute(&mut *connection).await?.rows_affected() > 0;
-    if done && password_hash.is_some() {
-        sessions::end_all(connection, id).await?;
-    }
-    Ok(done)
+    hash: Option<&str>,
+) -> Result<(), DbError> {
+    sqlx::query!("update users set configured_password_hash = $2 where id = $1", id, hash).execute(connection).await?;
+    Ok(())
 }
 
 /// The administrators of the domain that manages the environment, held as they are until the transaction ends.
@@ -187,28 +184,36 @@ pub async fn delete(connection: &mut PgConnection, domain_id: i32, id: Uuid) -> 
     Ok(done.execute(connection).await?.rows_affected() > 0)
 }
 
+/// A token to be kept.
+#[derive(Debug)]
+pub struct NewToken<'a> {
+    /// Whose.
+    pub user_id: Uuid,
+    /// What its owner calls it.
+    pub name: &'a str,
+    /// As it is kept.
+    pub hash: &'a [u8],
+    /// Narrower than the user's, if any.
+    pub permissions: Option<&'a [String]>,
+    /// When it ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
 /// Keeps a token.
 ///
 /// # Errors
 /// [`DbError::Constraint`] `tokens_unique_hash`.
-pub async fn insert_token(
-    connection: &mut PgConnection,
-    user_id: Uuid,
-    name: &str,
-    hash: &[u8],
-    permissions: Option<&[String]>,
-    expires_at: Option<DateTime<Utc>>,
-) -> Result<Token, DbError> {
+pub async fn insert_token(connection: &mut PgConnection, new: &NewToken<'_>) -> Result<Token, DbError> {
     let made = sqlx::query_as!(
         Token,
         "insert into tokens (id, user_id, name, hash, permissions, expires_at) values ($1, $2, $3, $4, $5, $6)
          returning id, name, permissions, created_at, expires_at, last_used_at",
         Uuid::now_v7(),
-        user_id,
-        name,
-        hash,
-        permissions,
-        expires_at
+        new.user_id,
+        new.name,
+        new.hash,
+        new.permissions,
+        new.expires_at
     );
     Ok(made.fetch_one(connection).await?)
 }

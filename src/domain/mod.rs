@@ -1,6 +1,9 @@
 //! The rules of Ferry: what a resource is, what an export takes along, what an import would do.
 //!
-//! No async, no I/O, no clock, no random: everything here is a function of its arguments.
+//! No async, no I/O, no clock, no random: everything here is a function of its arguments. The lint refuses what
+//! `clippy.toml` lists: clock, random, I/O.
+
+#![warn(clippy::disallowed_methods)]
 
 pub mod carried;
 pub mod closure;

@@ -25,7 +25,7 @@ pub struct User {
 pub struct NewUser {
     /// Unique in the domain.
     pub username: String,
-    /// For the page; a user without one has tokens only.
+    /// For the page: 12 characters or more, none of the common ones; a user without one has tokens only.
     #[serde(default)]
     pub password: Option<String>,
     /// admin, developer, operator, viewer, or a role of the domain.
@@ -38,9 +38,12 @@ pub struct NewUser {
 /// Changes to a user; what is left out stays.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UserChange {
-    /// A new password.
+    /// A new password: 12 characters or more, none of the common ones.
     #[serde(default)]
     pub password: Option<String>,
+    /// The present one, where it is one's own that is changed.
+    #[serde(default)]
+    pub current_password: Option<String>,
     /// A new role.
     #[serde(default)]
     pub role: Option<String>,
@@ -103,6 +106,23 @@ pub struct Whoami {
     pub role: String,
     /// What he may do with these credentials.
     pub permissions: Vec<String>,
+}
+
+/// Where a user is signed in.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    /// Its ID.
+    pub id: Uuid,
+    /// This request comes by it.
+    pub current: bool,
+    /// When he signed in.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used, to the minute.
+    pub last_used_at: DateTime<Utc>,
+    /// When it ends at the latest.
+    pub ends_at: DateTime<Utc>,
+    /// From where he signed in.
+    pub address: Option<String>,
 }
 
 /// A directory that is open to a user, with all below it.

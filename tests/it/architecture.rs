@@ -28,7 +28,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("object_store", &["store"]),
 ];
 
-fn sources() -> Vec<(String, PathBuf, String)> {
+pub fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut found = Vec::new();

@@ -125,6 +125,21 @@ async fn a_body_that_stops_coming_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_strangers_body_has_to_be_there_within_a_time_however_steadily_it_comes() {
+    let test = Environment::configured("test", "server.head_seconds = 1\nserver.idle_seconds = 20").await;
+    let user = test.admin();
+    let trickle = futures_util::stream::unfold((), async |()| {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Some((Ok::<_, std::io::Error>(b" ".to_vec()), ()))
+    });
+    let ask = user.client.post(format!("{}/api/v1/session", user.base)).header("content-type", "application/json");
+    let began = Instant::now();
+    user.send(ask.body(Body::wrap_stream(trickle.take(100)))).await.problem(408, "request_timeout");
+    assert!((1..8).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    test.end().await;
+}
+
+#[tokio::test]
 async fn a_connection_without_a_whole_request_head_is_closed() {
     let test = Environment::configured("test", HASTY).await;
     for sent in ["", "G", "GET /healthz HTTP/1.1\r\nhost: here\r\nx-slow: ", "GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n"]

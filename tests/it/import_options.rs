@@ -328,7 +328,7 @@ async fn a_change_made_in_the_target_is_told_blocked_or_overwritten_as_wanted() 
 async fn a_prefix_puts_everything_below_another_directory_and_owners_follow_their_names() {
     let pair = Pair::start().await;
     let (from, to) = (&pair.from, &pair.to);
-    let person = |name: &str| json!({"username": name, "password": "long enough", "role": "developer"});
+    let person = |name: &str| json!({"username": name, "password": "long enough to keep", "role": "developer"});
     let alice = from.post("/api/v1/users", person("alice")).await.is(201)["id"].as_str().unwrap().to_owned();
     let token = from.post(&format!("/api/v1/users/{alice}/tokens"), json!({"name": "t"})).await.is(201);
     pair.test

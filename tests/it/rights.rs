@@ -152,6 +152,10 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
     let granted = json!({"user_id": id(&other), "directory": "/", "access": "read"});
     let granted = user.post("/api/v1/grants", granted).await.is(201);
     user.post("/api/v1/roles", json!({"name": "theirs", "permissions": ["resource.read"]})).await.is(201);
+    let who = user.get("/api/v1/session").await.is(200);
+    let word = json!({"domain": who["domain"], "username": who["username"], "password": "long enough to keep"});
+    user.post("/api/v1/session", word).await.is(200);
+    let session = id(&user.get("/api/v1/sessions").await.is(200)["items"][0]);
     let upload = user.request(Method::POST, "/api/v1/uploads").header("tus-resumable", "1.0.0");
     let upload = user.send(upload.header("upload-length", "10")).await;
     assert_eq!(upload.status, 201, "{}", upload.text());
@@ -172,6 +176,7 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
         ("grants", id(&granted)),
         ("roles", "theirs".to_owned()),
         ("pinned-sources", pin),
+        ("sessions", session),
     ])
 }
 
@@ -196,6 +201,7 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
             let ask =
                 user.request(method.clone(), &asked).header("tus-resumable", "1.0.0").header("upload-offset", "0");
             match noun {
+                "uploads" if method == Method::POST => ask.header("x-http-method-override", "DELETE"),
                 "uploads" => ask.header("content-type", "application/offset+octet-stream").body("x"),
                 "attachments" => ask.body("mine"),
                 "imports" if asked.ends_with("/package") => ask.json(&json!({"upload_id": there["uploads"]})),
@@ -214,8 +220,6 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
             // The ID is taken, and no more is said; the path is another one.
             ("resources", "PUT") => 409,
             ("attachments", "PUT") => 201,
-            // Without the header that overrides the method.
-            ("uploads", "POST") => answer.status.as_u16(),
             _ => 404,
         };
         assert_eq!(answer.status, foreseen, "{told}: {}", answer.text());
@@ -281,5 +285,82 @@ async fn who_lost_his_token_hears_no_more_of_a_record() {
     while let Some(more) = events.chunk().await.unwrap() {
         assert!(!String::from_utf8_lossy(&more).contains("cancelled"), "it was told");
     }
+    test.end().await;
+}
+
+/// What a developer sees around his own resource: answers in which nothing may tell of what is hidden from him.
+async fn seen_around(user: &User) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for path in ["own", "own/lineage", "own/lineage?direction=downstream", "own/revisions"] {
+        let mut answer = user.get(&format!("/api/v1/resources/{path}")).await.is(200);
+        // They differ from one environment to the other whatever is hidden.
+        for line in std::iter::once(&mut answer) {
+            for key in ["created_at", "updated_at", "owner", "updated_by"] {
+                line.as_object_mut().unwrap().remove(key);
+            }
+            for item in line.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+                item.as_object_mut().unwrap().retain(|key, _| key != "updated_at" && key != "updated_by");
+            }
+        }
+        seen.push(answer);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn what_is_hidden_is_neither_named_nor_counted() {
+    let mut all = Vec::new();
+    for hidden in [0, 1, 3] {
+        let test = Environment::start("test").await;
+        let (admin, user) = (test.admin(), test.new_user("default", "developer").await);
+        grant(&admin, &user, "/Open", "write").await;
+        if hidden > 0 {
+            admin.resource("hidden_region", "global_parameter", "region", "/Hidden", json!({})).await;
+        }
+        let definition = json!({"sql": "[DYNAMIC_PARAMS.region]"});
+        user.resource("own", "dataset", "Own", "/", definition).await;
+        for at in 0..hidden {
+            let definition = json!({"parent_dataset_ids": ["own"]});
+            admin.resource(&format!("hidden_{at}"), "dataset", &format!("Hidden {at}"), "/Hidden", definition).await;
+            // Beyond the hidden one stands one that he may read: no way leads there.
+            let definition = json!({"parent_dataset_ids": [format!("hidden_{at}")]});
+            admin.resource(&format!("far_{at}"), "dataset", &format!("Far {at}"), "/Open", definition).await;
+        }
+        let mut seen = seen_around(&user).await;
+        let refused = user.delete("/api/v1/resources/own").await;
+        if hidden > 0 {
+            // That there is something needs to be said, and no more.
+            seen.push(refused.problem(409, "conflict"));
+        }
+        let text = format!("{seen:?}").to_lowercase();
+        assert!(!text.contains("hidden_") && !text.contains("far_") && !text.contains("hidden 0"), "{text}");
+        let found = user.post("/api/v1/exports/preview", json!({"resource_ids": ["own"]})).await;
+        assert!(!found.text().to_lowercase().contains("hidden"), "{}", found.text());
+        all.push(seen);
+        test.end().await;
+    }
+    assert_eq!(all[1], all[2], "nobody counts");
+    assert_eq!(all[0][..], all[1][..4], "it is as if nothing were there");
+}
+
+#[tokio::test]
+async fn an_answer_belongs_to_the_credentials_that_asked_for_it() {
+    let test = Environment::start("test").await;
+    let admin = test.admin();
+    let tokens = format!("/api/v1/users/{}/tokens", id_of(&admin).await);
+    let narrow = json!({"name": "narrow", "permissions": ["resource.read"]});
+    let narrow = test.user(admin.post(&tokens, narrow).await.is(201)["token"].as_str().unwrap());
+    let keyed = async |user: &User, body: &Value| {
+        user.send(user.request(Method::POST, &tokens).header("idempotency-key", "same").json(body)).await.is(201)
+    };
+    let body = json!({"name": "made"});
+    let wide = keyed(&admin, &body).await;
+    let other = keyed(&narrow, &body).await;
+    assert_ne!(wide["token"], other["token"], "it got the wider one");
+    let permissions =
+        test.user(other["token"].as_str().unwrap()).get("/api/v1/session").await.is(200)["permissions"].clone();
+    assert_eq!(permissions, json!(["resource.read"]));
+    assert_eq!(keyed(&admin, &body).await, wide);
+    assert_eq!(keyed(&narrow, &body).await, other);
     test.end().await;
 }

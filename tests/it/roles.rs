@@ -152,7 +152,7 @@ async fn the_environment_keeps_an_administrator() {
         assert!(refused["detail"].as_str().unwrap().contains("last administrator"), "{refused}");
     }
     manager.delete(&me).await.problem(409, "conflict");
-    admin.patch(&me, json!({"role": "admin", "password": "long enough"})).await.is(200);
+    admin.patch(&me, json!({"role": "admin", "password": "long enough to keep"})).await.is(200);
     // Of two who step down at once, one stays. Those of other domains do not count.
     let (second, branch) = (test.new_user("default", "admin").await, test.new_user("branch", "admin").await);
     let (one, other) = (set_role(&admin, &admin, "people"), set_role(&second, &second, "people"));

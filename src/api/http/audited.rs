@@ -48,20 +48,21 @@ pub(in crate::api) async fn note_in(
     rows::insert(connection, &entry).await
 }
 
-/// Says that somebody signed in, or tried to. `user` is one who exists: what else was typed as a name may be a
-/// password. Without a domain the row is the environment's own.
+/// Says that somebody signed in, or tried to. `user` is one who exists. Without a domain the row is the
+/// environment's own.
 pub(in crate::api) async fn sign_in(
     connection: &mut PgConnection,
-    (domain_id, user): (Option<i32>, Option<&str>),
+    action: &str,
+    domain_id: Option<i32>,
+    user: Option<&str>,
     address: Option<IpAddr>,
-    succeeded: bool,
 ) -> Result<(), DbError> {
     let address = address.map(|address| address.to_string());
     let entry = Entry {
         domain_id,
         username: user,
         token: Some("session"),
-        action: if succeeded { "session.sign_in" } else { "session.sign_in_failed" },
+        action,
         object: ("user", user.unwrap_or("unknown")),
         details: json!({}),
         address: address.as_deref(),

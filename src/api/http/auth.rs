@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
 use crate::db::callers::{self, Signed};
@@ -22,6 +22,7 @@ use super::AppState;
 use super::client::ClientAddress;
 use super::cookie;
 use super::error::ApiError;
+use super::refusals::Known;
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,15 @@ pub enum Credentials {
     Token(Hash),
     /// The cookie of the page.
     Session(Hash),
+}
+
+impl Credentials {
+    /// What they are kept as.
+    pub fn hash(&self) -> &Hash {
+        match self {
+            Self::Token(hash) | Self::Session(hash) => hash,
+        }
+    }
 }
 
 impl Caller {
@@ -163,35 +173,53 @@ fn unauthorized() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
-/// Lets a request through to its route, or not.
-///
-/// # Errors
-/// 401 without a valid token or session, 403 without the permission or where another page asks by the cookie.
-pub async fn authorize(
-    State((app, needs)): State<(AppState, Needs)>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    if needs != Needs::Nothing {
-        let ClientAddress(address) = request.extensions().get().copied().unwrap_or_default();
-        let credentials = credentials(&app, request.headers())?;
-        let mut connection = app.pool.acquire().await?;
-        let caller = Caller::by(&mut connection, credentials, address).await?;
-        if !request.method().is_safe() {
-            locks::check_types(&mut connection, &app.types_digest).await?;
-        }
-        drop(connection);
-        let by_cookie = matches!(caller.credentials, Credentials::Session(_));
-        if by_cookie && !request.method().is_safe() && !cookie::is_own_page(&app, request.headers()) {
-            let detail = "This request does not come from this server's own page. Programs use a token.";
-            return Err(ApiError::forbidden(detail));
-        }
-        if let Needs::Permission(permission) = needs {
-            caller.require(permission)?;
-        }
-        request.extensions_mut().insert(caller);
+/// Lets a request through to its route, or not. Its answer says who asked, for what tells of refusals.
+pub async fn authorize(State((app, needs)): State<(AppState, Needs)>, request: Request, next: Next) -> Response {
+    if needs == Needs::Nothing {
+        return next.run(request).await;
     }
-    Ok(next.run(request).await)
+    let (mut parts, body) = request.into_parts();
+    let caller = match caller(&app, &parts).await {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(),
+    };
+    let known = Known { domain: caller.user.domain.clone(), username: caller.user.username.clone() };
+    let mut response = match admit(&app, needs, &caller, &parts) {
+        Ok(()) => {
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(error) => error.into_response(),
+    };
+    response.extensions_mut().insert(known);
+    response
+}
+
+/// # Errors
+/// 401 without a valid token or session.
+async fn caller(app: &AppState, parts: &Parts) -> Result<Caller, ApiError> {
+    let ClientAddress(address) = parts.extensions.get().copied().unwrap_or_default();
+    let credentials = credentials(app, &parts.headers)?;
+    let mut connection = app.pool.acquire().await?;
+    let caller = Caller::by(&mut connection, credentials, address).await?;
+    if !parts.method.is_safe() {
+        locks::check_types(&mut connection, &app.types_digest).await?;
+    }
+    Ok(caller)
+}
+
+/// # Errors
+/// 403 without the permission, or where another page asks by the cookie.
+fn admit(app: &AppState, needs: Needs, caller: &Caller, parts: &Parts) -> Result<(), ApiError> {
+    let by_cookie = matches!(caller.credentials, Credentials::Session(_));
+    if by_cookie && !parts.method.is_safe() && !cookie::is_own_page(app, &parts.headers) {
+        let detail = "This request does not come from this server's own page. Programs use a token.";
+        return Err(ApiError::forbidden(detail));
+    }
+    match needs {
+        Needs::Permission(permission) => caller.require(permission),
+        Needs::Nothing | Needs::Token => Ok(()),
+    }
 }
 
 /// A header that is there decides: a wrong one does not fall back to the cookie.

@@ -42,6 +42,8 @@ pub struct Bounds {
     most: Arc<HashMap<Method, u64>>,
     idle: Duration,
     stopping: watch::Receiver<bool>,
+    /// For the whole body of a stranger.
+    whole: Option<Duration>,
 }
 
 /// The server stops before the body is there.
@@ -59,8 +61,13 @@ impl Bounds {
         };
         let items = route.1.paths.values();
         let most = items.flat_map(|item| operations(item).map(move |(method, found)| (method, most(found))));
-        let idle = Duration::from_secs(app.config.server.idle_seconds.into());
-        Self { most: Arc::new(most.collect()), idle, stopping: app.stopping.subscribe() }
+        let server = &app.config.server;
+        Self {
+            most: Arc::new(most.collect()),
+            idle: Duration::from_secs(server.idle_seconds.into()),
+            stopping: app.stopping.subscribe(),
+            whole: (needs == Needs::Nothing).then(|| Duration::from_secs(server.head_seconds.into())),
+        }
     }
 }
 
@@ -93,7 +100,7 @@ fn is_large(content: &RefOr<Content>) -> bool {
 }
 
 /// Refuses a body that is announced as too large, cuts one off that turns out to be, that stops coming, or that is still
-/// arriving when the server stops.
+/// arriving when the server stops. That of a stranger has to be there within a time, however steadily it comes.
 pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
     let most = bounds.most.get(request.method()).copied().unwrap_or(NO_BODY);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -103,7 +110,18 @@ pub async fn bounded(State(bounds): State<Bounds>, request: Request, next: Next)
     let limit = usize::try_from(most).unwrap_or(usize::MAX);
     let (idle, stopping) = (bounds.idle, bounds.stopping);
     let bounded = |body: Body| until_last_call(Body::new(TimeoutBody::new(idle, Limited::new(body, limit))), stopping);
-    next.run(request.map(bounded)).await
+    let request = request.map(bounded);
+    let Some(time) = bounds.whole else { return next.run(request).await };
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(time, axum::body::to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(error)) => broken(&error).into_response(),
+        Err(_) => slow("The body did not arrive in time. Send it again.").into_response(),
+    }
+}
+
+fn slow(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
 /// Whoever sends a body has asked for nothing yet: he may come again, and does not hold the server up.
@@ -129,8 +147,7 @@ pub fn broken(error: &(dyn Error + 'static)) -> ApiError {
             return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
         }
         if inner.is::<TimeoutError>() {
-            let detail = "Nothing of the body arrived for a while. Send it again.";
-            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail);
+            return slow("Nothing of the body arrived for a while. Send it again.");
         }
         if inner.is::<Stopping>() {
             let detail = "The server is stopping. Send it again in a moment.";

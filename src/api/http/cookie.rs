@@ -5,17 +5,26 @@ use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 
 use crate::app::App;
 
-/// Browsers share cookies between the ports of a host, so that each environment has a name of its own.
-fn name(app: &App) -> String {
-    format!("ferry_session_{}", app.identity.id.split('-').next().unwrap_or_default())
+/// What the names of all begin with.
+pub(in crate::api) const NAME: &str = "ferry_session";
+
+/// Only https brings users to this server.
+fn is_secure(app: &App) -> bool {
+    let server = &app.config.server;
+    server.tls_cert.is_some() || server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
+}
+
+/// Browsers share cookies between the ports of a host, so that each environment has a name of its own. By `__Host-`
+/// they take it from this host alone, by https.
+pub(in crate::api) fn name(app: &App) -> String {
+    let prefix = if is_secure(app) { "__Host-" } else { "" };
+    format!("{prefix}{NAME}_{}", app.identity.id.split('-').next().unwrap_or_default())
 }
 
 /// The browser forgets it when it is closed; how long it is good for is decided here.
 pub(in crate::api) fn of(app: &App, key: String) -> Cookie<'static> {
-    let server = &app.config.server;
-    let secure = server.tls_cert.is_some() || server.public_url.as_deref().is_some_and(|url| url.starts_with("https:"));
     let built = Cookie::build((name(app), key)).path("/").http_only(true).same_site(SameSite::Strict);
-    built.secure(secure).build()
+    built.secure(is_secure(app)).build()
 }
 
 /// The key of the session whose cookie came along.

@@ -123,7 +123,7 @@ impl Once {
 impl Key {
     /// What its sealed answer belongs to.
     fn place(&self) -> String {
-        format!("idempotency/{}/{}/{}", self.user_id, self.path, self.key)
+        format!("idempotency/{}/{}/{}", hex::encode(&self.credential), self.path, self.key)
     }
 
     fn replay(&self, app: &AppState, before: &Answered, hash: &[u8]) -> Result<Response, ApiError> {
@@ -184,7 +184,7 @@ async fn claimed(app: AppState, caller: &Caller, request: Request) -> Result<Ste
     let Some(key) = given(request.headers())? else { return Ok(Step::Plain(request)) };
     let path = request.uri().path().to_owned();
     let by_handler = COMPARED_BY_THE_HANDLER.contains(&path.as_str());
-    let key = Key { user_id: caller.user.id, path, key };
+    let key = Key { user_id: caller.user.id, credential: caller.credentials.hash().0.to_vec(), path, key };
     let id = Uuid::new_v4();
     let mut connection = app.pool.acquire().await?;
     let claimed = rows::claim(&mut connection, &key, id, app.config.jobs.lease_seconds).await?;

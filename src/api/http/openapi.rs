@@ -28,10 +28,14 @@ const PROBLEMS: &[(&str, &str)] = &[
     ("403", "These credentials do not have the permission that this needs, or another page asks by the cookie"),
     ("404", "It is not there, or not for the caller to know of"),
     ("408", "Nothing of the body arrived for a while"),
+    ("409", "Its state does not allow it, or the first request with the Idempotency-Key is still being received"),
+    ("412", "Another version of tus"),
     ("413", "The body is over a limit"),
     ("415", "The body has another media type than those of this operation"),
     ("422", "The body, a parameter or the address is wrong; `errors` names what"),
+    ("500", "Something went wrong on the server; its log says what"),
     ("503", "Something else holds what this needs; try again after `Retry-After`"),
+    ("507", "No space is left for what this would keep"),
 ];
 
 /// What is true of the whole API.
@@ -57,6 +61,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "migrations", description = "From here to a target"),
         (name = "records", description = "What became of exports, imports and migrations"),
         (name = "session", description = "Who is asking"),
+        (name = "sessions", description = "Where the caller is signed in"),
         (name = "users", description = "Users of a domain and their tokens"),
         (name = "roles", description = "What users may do: built-in roles and those of a domain"),
         (name = "grants", description = "Directories that are open to users beside their own resources"),
@@ -95,15 +100,16 @@ pub async fn show(Extension(Published(text)): Extension<Published>) -> impl Into
     ([(header::CONTENT_TYPE, "application/json")], text)
 }
 
-/// The document without an operation.
-pub fn head() -> utoipa::openapi::OpenApi {
+/// The document without an operation; `cookie` is the name of the session's.
+pub fn head(cookie: &str) -> utoipa::openapi::OpenApi {
     let mut head = Head::openapi();
     let components = head.components.get_or_insert_with(Components::new);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of a user")).build();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer));
-    let cookie = "Set by `POST /api/v1/session`; the name ends with the beginning of the environment's ID. What changes \
-        something is taken from the server's own page alone (`Sec-Fetch-Site`, `Origin`).";
-    let cookie = ApiKey::Cookie(ApiKeyValue::with_description("ferry_session_…", cookie));
+    let description = "Set by `POST /api/v1/session`; its whole name, as a running server publishes it, ends with the \
+        beginning of the environment's ID, and begins with `__Host-` by https. What changes something is taken from the \
+        server's own page alone (`Sec-Fetch-Site`, `Origin`).";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(cookie, description));
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     for (status, description) in PROBLEMS {
         let mut response = Response::new(*description);
@@ -257,16 +263,21 @@ fn answers(path: &str, method: &HttpMethod, needs: Needs, operation: &mut Operat
         _ => Vec::new(),
     };
     let any_media = media.iter().any(|media| *media == "application/octet-stream");
+    let repeated = is_making(path, method, operation);
     let checked = operation.parameters.iter().flatten().any(|parameter| !is_uuid(parameter));
     let standard = [
         ("401", needs != Needs::Nothing),
         ("403", matches!(needs, Needs::Permission(_)) || needs == Needs::Token && !is_safe(method)),
         ("404", path.contains('{')),
         ("408", !media.is_empty()),
-        ("413", !media.is_empty()),
+        ("409", repeated),
+        ("412", path.starts_with("/api/v1/uploads") && needs != Needs::Nothing),
+        ("413", true),
         ("415", !media.is_empty() && !any_media),
         ("422", !media.is_empty() || checked),
-        ("503", needs != Needs::Nothing),
+        ("500", true),
+        ("503", needs != Needs::Nothing || !is_safe(method)),
+        ("507", !is_safe(method)),
     ];
     let responses = &mut operation.responses.responses;
     for (status, _) in standard.into_iter().filter(|(_, possible)| *possible) {

@@ -66,9 +66,13 @@ fn refused(caller: &Caller, touched: &[Touched]) -> ApiError {
     let seen = touched.iter().filter(|found| caller.may_read(&found.owner, &found.directory));
     let seen: Vec<_> = seen.map(problem).collect();
     let named: Vec<&str> = seen.iter().take(NAMED).map(|found| found.message.as_str()).collect();
-    let detail = match touched.len() - named.len() {
-        0 => format!("The import cannot be rolled back. {}", named.join(" ")),
-        more => format!("The import cannot be rolled back. {} And {more} more.", named.join(" ")),
-    };
+    let more = seen.len() - named.len();
+    let mut detail = format!("The import cannot be rolled back. {}", named.join(" "));
+    if more > 0 {
+        detail.push_str(&format!(" And {more} more."));
+    }
+    if seen.len() < touched.len() {
+        detail.push_str(" Something that you may not see was touched since.");
+    }
     ApiError::new(StatusCode::CONFLICT, "touched_since", detail).with_all(seen)
 }

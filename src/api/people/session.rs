@@ -1,18 +1,18 @@
 //! Sessions of the page: signing in, who is asking, signing out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use axum_extra::extract::cookie::{Cookie, CookieJar};
-use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::db;
-use crate::db::sessions::{self as rows, Account, Allowed};
-use crate::domain::resource::{Hash, parse_name};
+use crate::db::sessions::{self as rows, Account, NewSession};
+use crate::domain::resource::parse_name;
 use crate::secrets;
 use crate::wire::user::{SignIn, Whoami};
 
@@ -20,14 +20,9 @@ use crate::api::http::auth::{Caller, Credentials};
 use crate::api::http::client::ClientAddress;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::JsonBody;
+use crate::api::http::refusals::Refusals;
 use crate::api::http::{AppState, audited, cookie};
-
-/// From one address, whoever is meant: a minute's worth. Those that succeed do not count.
-const PER_ADDRESS: Allowed = Allowed { attempts: 30, seconds: 60, from_last: false };
-/// For one account, whoever tries: then it is locked for five minutes.
-const PER_ACCOUNT: Allowed = Allowed { attempts: 5, seconds: 300, from_last: true };
-/// Checking a password takes a processor and 19 MiB; the others wait.
-static CHECKS: Semaphore = Semaphore::const_new(4);
+use crate::api::people::passwords::{self, Attempt};
 
 /// Who is asking, and what he may do with these credentials.
 #[utoipa::path(get, path = "/api/v1/session", operation_id = "show", responses((status = 200, body = Whoami)))]
@@ -47,38 +42,28 @@ pub async fn whoami(caller: Caller) -> Json<Whoami> {
 )]
 pub async fn sign_in(
     State(app): State<AppState>,
+    Extension(refusals): Extension<Arc<Refusals>>,
     ClientAddress(client): ClientAddress,
     headers: HeaderMap,
     JsonBody(asked): JsonBody<SignIn>,
 ) -> Result<Response, ApiError> {
     let username = parse_name(&asked.username).unwrap_or(asked.username);
-    let address = client.map(|client| place("address", &[&network(client)]));
-    let account_place = place("account", &[asked.domain.as_bytes(), username.as_bytes()]);
-    let found = {
+    let (attempt, found) = {
         let mut connection = app.pool.acquire().await?;
-        let places = address.iter().map(|place| (place, PER_ADDRESS)).chain([(&account_place, PER_ACCOUNT)]);
-        for (place, allowed) in places {
-            if let Some(seconds) = rows::attempt(&mut connection, &place.0, allowed).await? {
-                return Err(ApiError::rate_limited(seconds));
-            }
-        }
-        rows::account(&mut connection, &asked.domain, &username).await?
+        let attempt = Attempt::begin(&mut connection, client, &asked.domain, &username).await?;
+        (attempt, rows::account(&mut connection, &asked.domain, &username).await?)
     };
     let kept = found.as_ref().and_then(|account| account.password_hash.clone());
-    let fits = {
-        let _turn = CHECKS.acquire().await.map_err(|_| ApiError::busy())?;
-        let password = asked.password;
-        tokio::task::spawn_blocking(move || secrets::password_fits(&password, kept.as_deref())).await?
-    };
-    if !fits {
+    let fits = passwords::fits(asked.password, kept).await?;
+    if !fits && refusals.may_tell(client) {
         let mut connection = app.pool.acquire().await?;
-        let known = found.as_ref().map(|account| account.domain_id);
-        let named = found.as_ref().map(|_| username.as_str());
-        audited::sign_in(&mut connection, (known, named), client, false).await?;
+        // Only one who exists is named: what else was typed as a name may be a password.
+        let user = found.as_ref().map(|_| username.as_str());
+        let domain_id = found.as_ref().map(|account| account.domain_id);
+        audited::sign_in(&mut connection, "session.sign_in_failed", domain_id, user, client).await?;
     }
     let account = found.filter(|_| fits).ok_or_else(wrong)?;
-    let places = (address.as_ref(), &account_place);
-    let (cookie, caller) = begin(&app, &headers, &account, places, client).await?;
+    let (cookie, caller) = begin(&app, &headers, &account, &attempt, client).await?;
     let jar = CookieJar::new().add(cookie);
     Ok((jar, Json(caller.whoami())).into_response())
 }
@@ -88,25 +73,23 @@ async fn begin(
     app: &App,
     headers: &HeaderMap,
     account: &Account,
-    (address, account_place): (Option<&Hash>, &Hash),
+    attempt: &Attempt,
     client: Option<IpAddr>,
 ) -> Result<(Cookie<'static>, Caller), ApiError> {
     let key = hex::encode(*secrets::random::<32>()?);
     let hash = secrets::token_hash(&key);
     let mut transaction = app.pool.begin().await?;
-    rows::forgive(&mut transaction, &account_place.0).await?;
-    if let Some(address) = address {
-        rows::take_back(&mut transaction, &address.0).await?;
-    }
+    attempt.succeeded(&mut transaction).await?;
     if let Some(before) = cookie::key_of(app, headers) {
         rows::delete(&mut transaction, &secrets::token_hash(&before).0).await?;
     }
-    if !rows::insert(&mut transaction, account, &hash.0).await? {
+    let new = NewSession { hash: &hash.0, address: client.map(|client| client.to_string()) };
+    if !rows::insert(&mut transaction, account, &new).await? {
         return Err(wrong());
     }
     let signed = db::callers::by_session(&mut transaction, &hash.0).await?.ok_or_else(wrong)?;
-    let user = (Some(signed.user.domain_id), Some(signed.user.username.as_str()));
-    audited::sign_in(&mut transaction, user, client, true).await?;
+    let user = Some(signed.user.username.as_str());
+    audited::sign_in(&mut transaction, "session.sign_in", Some(signed.user.domain_id), user, client).await?;
     transaction.commit().await?;
     Ok((cookie::of(app, key), Caller::of(signed, Credentials::Session(hash), client)))
 }
@@ -137,22 +120,4 @@ pub async fn sign_out(State(app): State<AppState>, caller: Caller, headers: Head
 fn wrong() -> ApiError {
     let detail = "The domain, the user name or the password is wrong.";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-}
-
-/// Where attempts are counted.
-fn place(kind: &str, parts: &[&[u8]]) -> Hash {
-    let mut bytes = kind.as_bytes().to_vec();
-    for part in parts {
-        bytes.extend((part.len() as u64).to_be_bytes());
-        bytes.extend(*part);
-    }
-    Hash::of(&bytes)
-}
-
-/// What one client has for its own: an address, in IPv6 the 64 bits of its network.
-fn network(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets()[..8].to_vec(),
-    }
 }

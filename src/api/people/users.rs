@@ -15,12 +15,13 @@ use crate::wire::List;
 use crate::wire::user::{NewToken, NewUser, Token, User, UserChange};
 
 use crate::api::http::AppState;
-use crate::api::http::audited::note_in;
+use crate::api::http::audited::{note, note_in};
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{JsonBody, Path, Query};
 use crate::api::http::idempotency::Once;
 use crate::api::http::paging::{Page, from_cursor, page, page_size};
+use crate::api::people::passwords::{self, Attempt, hashed};
 use crate::api::people::roles::{self, within};
 
 /// The role that must not die out in the domain that manages the environment.
@@ -53,7 +54,11 @@ pub async fn create(
     JsonBody(new): JsonBody<NewUser>,
 ) -> Result<(StatusCode, Json<User>), ApiError> {
     let username = parse_name(&new.username).map_err(|refused| ApiError::field("username", refused.reason))?;
-    let hash = hashed(new.password).await?;
+    let domain_name = new.domain.as_deref().unwrap_or(&caller.user.domain);
+    let hash = match new.password {
+        Some(password) => Some(hashed(password, &[&username, domain_name]).await?),
+        None => None,
+    };
     let mut connection = app.pool.acquire().await?;
     let domain = match &new.domain {
         Some(domain) if *domain != caller.user.domain => {
@@ -64,7 +69,6 @@ pub async fn create(
         _ => caller.domain_id(),
     };
     let mut transaction = connection.begin().await?;
-    let domain_name = new.domain.as_deref().unwrap_or(&caller.user.domain);
     within(&caller, &roles::of(&mut transaction, (domain, domain_name), &new.role).await?)?;
     if users::still_owns(&mut transaction, domain, &username).await? {
         let detail = "Something in this domain still belongs to an earlier user of this name. Choose another name.";
@@ -79,13 +83,16 @@ pub async fn create(
     Ok(created)
 }
 
-/// Changes a user's role or password. A new password ends his sessions.
+/// Changes a user's role or password: `domain.manage`, or one's own password with the present one.
+///
+/// A new password ends the user's sessions.
 #[utoipa::path(
     patch, path = "/api/v1/users/{id}",
     request_body = UserChange,
     responses(
         (status = 200, body = User),
         (status = 409, description = "The environment would be left without an administrator"),
+        (status = 429, description = "Too many attempts with a wrong password; `Retry-After` says for how many seconds"),
     )
 )]
 pub async fn change(
@@ -94,9 +101,27 @@ pub async fn change(
     Path(id): Path<Uuid>,
     JsonBody(change): JsonBody<UserChange>,
 ) -> Result<Json<User>, ApiError> {
-    let hash = hashed(change.password).await?;
+    if change.role.is_some() && id == caller.user.id {
+        caller.require(Permission::DomainManage)?;
+    }
+    let user = {
+        let mut connection = app.pool.acquire().await?;
+        owner(&mut connection, &caller, id).await?
+    };
+    within(&caller, &permissions(&user))?;
+    let password_set = change.password.is_some();
+    let hash = match change.password {
+        Some(password) => {
+            let hash = hashed(password, &[&user.username, &user.domain]).await?;
+            if id == caller.user.id {
+                confirm_own_password(&app, &caller, change.current_password).await?;
+            }
+            Some(hash)
+        }
+        None => None,
+    };
     let mut transaction = app.pool.begin().await?;
-    let user = find(&mut transaction, &caller, id).await?;
+    let user = owner(&mut transaction, &caller, id).await?;
     within(&caller, &permissions(&user))?;
     if let Some(role) = &change.role {
         let given = roles::of(&mut transaction, (user.domain_id, &user.domain), role).await?;
@@ -107,14 +132,35 @@ pub async fn change(
         if role != ADMIN {
             spare_last_administrator(&mut transaction, &user).await?;
         }
+        users::set_role(&mut transaction, id, role).await?;
     }
-    users::update(&mut transaction, user.domain_id, id, change.role.as_deref(), hash.as_deref()).await?;
-    let details = json!({"username": user.username, "role": change.role, "password_set": hash.is_some()});
+    if let Some(hash) = &hash {
+        users::set_password(&mut transaction, id, hash).await?;
+    }
+    let details = json!({"username": user.username, "role": change.role, "password_set": password_set});
     note_in(&mut transaction, &caller, Some(user.domain_id), "user.change", ("user", id), details).await?;
     let changed =
         users::by_id(&mut transaction, user.domain_id, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
     transaction.commit().await?;
     Ok(Json(to_wire(changed)))
+}
+
+/// Whoever came by somebody's session or token does not take his account over: it needs the present password, where
+/// there is one. Tries count as those to sign in.
+async fn confirm_own_password(app: &AppState, caller: &Caller, given: Option<String>) -> Result<(), ApiError> {
+    let wrong = |reason: &str| ApiError::field("current_password", reason);
+    let mut connection = app.pool.acquire().await?;
+    let Some(kept) = users::password_hash(&mut connection, caller.user.id).await? else { return Ok(()) };
+    let given = given.ok_or_else(|| wrong("is needed to change your own password"))?;
+    let attempt = Attempt::begin(&mut connection, caller.address, &caller.user.domain, caller.username()).await?;
+    drop(connection);
+    let fits = passwords::fits(given, Some(kept)).await?;
+    let mut connection = app.pool.acquire().await?;
+    if fits {
+        return attempt.succeeded(&mut connection).await;
+    }
+    note(&mut connection, caller, "user.change_refused", ("user", caller.user.id), json!({})).await?;
+    Err(wrong("is not your present password"))
 }
 
 /// Removes a user with his tokens, sessions and grants. What he owns stays.
@@ -198,7 +244,9 @@ pub async fn create_token(
     let token = secrets::new_token()?;
     let hash = secrets::token_hash(&token);
     let mut transaction = connection.begin().await?;
-    let made = users::insert_token(&mut transaction, user.id, &name, &hash.0, narrowed.as_deref(), expires_at).await?;
+    let new =
+        users::NewToken { user_id: user.id, name: &name, hash: &hash.0, permissions: narrowed.as_deref(), expires_at };
+    let made = users::insert_token(&mut transaction, &new).await?;
     let details = json!({
         "user": user.username, "name": made.name, "permissions": made.permissions, "expires_at": made.expires_at,
     });
@@ -251,7 +299,8 @@ async fn owner(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Resu
     find(connection, caller, id).await
 }
 
-fn permissions(user: &users::User) -> Vec<Permission> {
+/// What a user's role holds.
+pub(in crate::api) fn permissions(user: &users::User) -> Vec<Permission> {
     held(&user.role, &user.domain, user.role_permissions.as_deref())
 }
 
@@ -262,15 +311,6 @@ async fn spare_last_administrator(connection: &mut PgConnection, user: &users::U
         return Err(ApiError::conflict(detail));
     }
     Ok(())
-}
-
-/// Hashing takes some 50 ms of a processor, so it goes away from the async threads.
-async fn hashed(password: Option<String>) -> Result<Option<String>, ApiError> {
-    let Some(password) = password else { return Ok(None) };
-    if !(8..=1024).contains(&password.chars().count()) {
-        return Err(ApiError::field("password", "must have 8 to 1024 characters"));
-    }
-    Ok(Some(tokio::task::spawn_blocking(move || secrets::password_hash(&password)).await??))
 }
 
 fn to_wire(row: users::User) -> User {

@@ -22,7 +22,7 @@ use crate::api::resources::readable;
 
 /// The versions of a resource, newest first.
 #[utoipa::path(get, path = "/api/v1/resources/{id}/revisions", params(Page), responses((status = 200, body = List<Revision>)))]
-pub async fn list(
+pub async fn revisions(
     State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,

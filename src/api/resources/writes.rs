@@ -439,8 +439,12 @@ pub async fn delete(
                 field: node.id.clone(),
                 message: format!("The {} {} refers to it.", node.kind, node.name),
             };
-            let detail =
-                format!("{} resources refer to it. Change them first, or delete with ?force=true.", users.len());
+            let who = match (names.len(), names.len() < users.len()) {
+                (0, _) => "Resources that you may not see refer to it.".to_owned(),
+                (seen, false) => format!("{seen} resources refer to it."),
+                (seen, true) => format!("{seen} resources refer to it, and such as you may not see."),
+            };
+            let detail = format!("{who} Change them first, or delete with ?force=true.");
             return Err(ApiError::conflict(detail).with_all(names.iter().map(line).collect()));
         }
     }

@@ -25,7 +25,7 @@ async fn count(user: &User, path: &str) -> usize {
 fn makers(target: &str) -> Vec<(&'static str, Value, Value, &'static str)> {
     let migration = |name: &str| json!({"target_id": target, "name": name, "resource_ids": ["c"]});
     let target = |name: &str| json!({"name": name, "url": "http://127.0.0.1:9", "token": "t"});
-    let user = |name: &str| json!({"username": name, "password": "long enough", "role": "viewer"});
+    let user = |name: &str| json!({"username": name, "password": "long enough to keep", "role": "viewer"});
     let export = |name: &str| json!({"name": name, "resource_ids": ["c"]});
     vec![
         ("/api/v1/exports", export("one"), export("two"), "/api/v1/records?kind=export"),

@@ -60,7 +60,7 @@ async fn a_token_revoked_in_the_middle_fails_and_a_new_one_with_retry_finishes()
     let (source, target) = (Environment::start("test").await, Environment::start("production").await);
     let (from, to) = (source.admin(), target.admin());
     from.batch(&catalogue(30, 1)).await;
-    let name = json!({"username": "mover", "password": "long enough", "role": "operator"});
+    let name = json!({"username": "mover", "password": "long enough to keep", "role": "operator"});
     let user = to.post("/api/v1/users", name).await.is(201)["id"].as_str().unwrap().to_owned();
     let tokens = format!("/api/v1/users/{user}/tokens");
     let token = to.post(&tokens, json!({"name": "first"})).await.is(201);

@@ -129,3 +129,30 @@ async fn secrets_find_their_place_in_arrays_that_moved() {
     test.end().await;
     production.end().await;
 }
+
+#[tokio::test]
+async fn who_may_not_have_secrets_travel_confirms_no_migration_that_carries_them() {
+    let pair = Pair::start().await;
+    let (from, to) = (&pair.from, &pair.to);
+    from.resource("acc", "data_account", "Warehouse", "/", json!({"password": "s3cret-password"})).await;
+    let target = target(from, to).await;
+    let id = from.get("/api/v1/session").await.is(200)["user_id"].as_str().unwrap().to_owned();
+    let narrow = json!({"name": "narrow", "permissions": ["resource.read", "migration.online"]});
+    let narrow = from.post(&format!("/api/v1/users/{id}/tokens"), narrow).await.is(201);
+    let narrow = User { token: narrow["token"].as_str().unwrap().to_owned(), ..from.clone() };
+    for (carry, status) in [(true, 403), (false, 202)] {
+        let body = json!({"target_id": target, "selection": {"all": true}, "confirm": true, "carry_secrets": carry});
+        let record = from.post("/api/v1/migrations", body).await.is(202);
+        let record = record["id"].as_str().unwrap();
+        from.wait(record, |status| status == "awaiting_confirmation").await;
+        let answer = narrow.post(&format!("/api/v1/migrations/{record}/confirm"), json!({})).await;
+        assert_eq!(answer.status, status, "{carry}: {}", answer.text());
+        if status == 403 {
+            assert!(answer.problem(403, "forbidden")["detail"].as_str().unwrap().contains("secret.carry"));
+            from.post(&format!("/api/v1/migrations/{record}/confirm"), json!({})).await.is(202);
+        }
+        assert_eq!(from.ended(record).await["status"], "succeeded");
+    }
+    assert_eq!(secret(&pair.production, "acc", "/password").await, "s3cret-password");
+    pair.end().await;
+}

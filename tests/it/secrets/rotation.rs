@@ -106,6 +106,8 @@ async fn everything_that_rests_sealed_goes_over_to_another_key() {
     assert!(!test.ended().await.success(), "the old key no longer opens");
     test.set_more(&with(&key(2)));
     test.restart().await;
+    let told = from.get("/api/v1/audit?action=keys.rotate").await.is(200)["items"].clone();
+    assert_eq!((told.as_array().unwrap().len(), &told[0]["details"]["secrets"]), (1, &json!(122)), "{told}");
     assert_eq!(shown(&from).await, before);
     assert_eq!(from.execute(&waiting).await["status"], "succeeded");
     let carried = migrate(&from, &aim, json!({"carry_secrets": true})).await;

@@ -112,7 +112,10 @@ impl Environment {
         admin.post("/api/v1/domains", json!({"name": domain})).await;
         let name = format!("{role}-{}", uuid::Uuid::new_v4().simple());
         let user = admin
-            .post("/api/v1/users", json!({"username": name, "password": "long enough", "role": role, "domain": domain}))
+            .post(
+                "/api/v1/users",
+                json!({"username": name, "password": "long enough to keep", "role": role, "domain": domain}),
+            )
             .await;
         let id = user.is(201)["id"].as_str().unwrap().to_owned();
         let token = admin.post(&format!("/api/v1/users/{id}/tokens"), json!({"name": "test"})).await.is(201);
