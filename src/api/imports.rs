@@ -7,13 +7,16 @@ pub mod plans;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::Value;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::db::records::{Arrived, NewRecord, Queued};
+use crate::db::records::{Arrived, NewRecord, Origin, Queued};
 use crate::db::{self, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{JobKind, RecordKind};
+use crate::domain::resource::parse_name;
 use crate::domain::trust::Signature;
 use crate::package::PackageError;
 use crate::package::reader::Package;
@@ -29,7 +32,7 @@ use crate::api::http::AppState;
 use crate::api::http::audited::note;
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
-use crate::api::http::extract::{JsonBody, Path};
+use crate::api::http::extract::{JsonBody, Path, Query};
 use crate::api::http::idempotency::Once;
 use crate::api::http::openapi::{Binary, PackageForm};
 use crate::api::imports::packages::{Brought, Received, brought, uploaded};
@@ -38,12 +41,21 @@ use crate::api::records::{Accepted, find};
 use crate::api::uploads::clear;
 use crate::api::uploads::held::held;
 
+/// Where a package comes from.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ReceiveQuery {
+    /// Who asked for it at its source: a user name there. He does not approve its import.
+    #[param(min_length = 1, max_length = 255)]
+    source_requested_by: Option<String>,
+}
+
 /// Receives a package.
 ///
 /// What can be told from its table of contents is refused at once and leaves nothing behind; its contents are
 /// checked while they are parsed. The record then stops at `awaiting_confirmation`.
 #[utoipa::path(
     post, path = "/api/v1/imports",
+    params(ReceiveQuery),
     request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"), (FromUpload = "application/json"))),
     responses((status = 202, body = Record), (status = 507, description = "The store is full"))
 )]
@@ -51,8 +63,10 @@ pub async fn create(
     State(app): State<AppState>,
     caller: Caller,
     once: Once,
+    Query(query): Query<ReceiveQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let asked_by = query.source_requested_by.as_deref().map(source_name).transpose()?;
     let mut received = match brought(&app, &caller, request).await? {
         Brought::Package(received) => received,
         Brought::Import(id) => {
@@ -71,7 +85,15 @@ pub async fn create(
     app.store.put_file(&key, received.file.path()).await?;
     let queued = async {
         let mut transaction = app.pool.begin().await?;
-        let accepted = queue(&app, &mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
+        let accepted = queue(
+            &app,
+            &mut transaction,
+            &caller,
+            (id, &key),
+            (&manifest, &signature),
+            (&received, asked_by.as_deref()),
+        );
+        let accepted = accepted.await?;
         accepted.keep(&once, &mut transaction, Some(&received.sha256)).await?;
         transaction.commit().await.map_err(Undone::unknown)?;
         Ok::<_, Undone>(accepted)
@@ -85,6 +107,11 @@ pub async fn create(
         let _ = clear(&app, upload).await;
     }
     Ok(accepted.into_response())
+}
+
+/// The name of a user of the source.
+fn source_name(text: &str) -> Result<String, ApiError> {
+    parse_name(text).map_err(|refused| ApiError::field("source_requested_by", refused.reason))
 }
 
 /// Why a package in the store became no record's, as far as is known.
@@ -163,7 +190,7 @@ async fn queue(
     caller: &Caller,
     (id, key): (Uuid, &str),
     (manifest, signature): (&Manifest, &Signature),
-    received: &Received,
+    (received, asked_by): (&Received, Option<&str>),
 ) -> Result<Accepted<Record>, ApiError> {
     let new = NewRecord {
         id,
@@ -179,7 +206,8 @@ async fn queue(
     note(connection, caller, "import.receive", ("record", id), details).await?;
     db::records::insert(connection, &new).await?;
     let arrived = arrived(manifest, signature, received, key);
-    db::records::receive(connection, id, &manifest.environment.name, arrived).await?;
+    let from = Origin { environment: &manifest.environment.name, requested_by: asked_by };
+    db::records::receive(connection, id, from, arrived).await?;
     parse_next(app, connection, caller, id, received).await
 }
 

@@ -1,5 +1,6 @@
 //! HTTP: a file or folder per noun, what they share in `http`, every route here, each with what it needs.
 
+mod approvals;
 mod environment;
 mod exports;
 mod http;
@@ -79,6 +80,9 @@ fn table() -> Vec<Route> {
         may(P::MigrationOnline, routes!(targets::check)),
         may(P::MigrationOnline, routes!(migrations::create)),
         may(P::MigrationOnline, routes!(migrations::confirm)),
+        may(P::MigrationApprove, routes!(approvals::list)),
+        may(P::MigrationApprove, routes!(approvals::approve)),
+        may(P::MigrationApprove, routes!(approvals::reject)),
         signed_in(routes!(records::list)),
         signed_in(routes!(records::show::show)),
         signed_in(routes!(records::items::items)),

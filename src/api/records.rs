@@ -22,7 +22,9 @@ use uuid::Uuid;
 use crate::db::records::{self as rows, Filter};
 use crate::db::resources::lack_secrets;
 use crate::db::{DbError, PgConnection};
+use crate::domain::approval::Approval;
 use crate::domain::outcome::{ChecklistEntry, SECRET_MISSING};
+use crate::domain::permission::Permission;
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
@@ -170,7 +172,11 @@ pub(in crate::api) async fn find(
     caller: &Caller,
     id: Uuid,
 ) -> Result<rows::Record, ApiError> {
-    visible(caller, rows::by_id(connection, caller.domain_id(), id).await?)
+    let found = rows::by_id(connection, caller.domain_id(), id).await?;
+    match found {
+        Some(record) if decides(caller, &record) => Ok(record),
+        other => visible(caller, other),
+    }
 }
 
 /// The same, held until the transaction ends.
@@ -180,6 +186,14 @@ pub(in crate::api) async fn lock(
     id: Uuid,
 ) -> Result<rows::Record, ApiError> {
     visible(caller, rows::lock(connection, caller.domain_id(), id).await?)
+}
+
+/// Who may approve reads what waits for that, and what he decided himself.
+fn decides(caller: &Caller, record: &rows::Record) -> bool {
+    let decided_by = record.approval.as_ref().and_then(Approval::decided_by);
+    caller.may(Permission::MigrationApprove)
+        && record.kind == RecordKind::Import
+        && (record.status == RecordStatus::AwaitingApproval || decided_by == Some(caller.username()))
 }
 
 fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
@@ -201,6 +215,8 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         name: row.name,
         domain: row.domain,
         requested_by: row.requested_by,
+        source_requested_by: row.source_requested_by,
+        approval: row.approval,
         options: row.options,
         progress: Progress {
             done: row.progress_done as u64,

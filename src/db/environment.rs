@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::DbError;
@@ -79,6 +80,35 @@ pub async fn is_superseded(connection: &mut PgConnection, of_all: &str) -> Resul
         super::application(&current)
     );
     Ok(others.fetch_one(connection).await?)
+}
+
+/// What an import has to wait for before it is applied.
+#[derive(Debug)]
+pub struct ImportRules {
+    /// A second person.
+    pub approval_required: bool,
+    /// The time of the database.
+    pub now: DateTime<Utc>,
+}
+
+/// The rules as they are, held until the transaction ends: who changes them waits. Comes before a record's row.
+pub async fn import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
+    let found = sqlx::query_as!(
+        ImportRules,
+        r#"select approval_required, clock_timestamp() as "now!" from environment for share"#
+    );
+    Ok(found.fetch_one(connection).await?)
+}
+
+/// Whether imports wait for a second person.
+pub async fn approval_required(connection: &mut PgConnection) -> Result<bool, DbError> {
+    Ok(sqlx::query_scalar!("select approval_required from environment").fetch_one(connection).await?)
+}
+
+/// Has imports wait for a second person, or not.
+pub async fn require_approval(connection: &mut PgConnection, required: bool) -> Result<(), DbError> {
+    sqlx::query!("update environment set approval_required = $1", required).execute(connection).await?;
+    Ok(())
 }
 
 /// Types whose feature switch is off.

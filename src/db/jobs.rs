@@ -170,6 +170,19 @@ pub async fn fence(connection: &mut PgConnection, job: &Job) -> Result<(), DbErr
     fenced(held.map_or(0, |_| 1))
 }
 
+/// Lets a job be begun as often as a new one.
+///
+/// # Errors
+/// [`DbError::Fenced`] when another worker has the job.
+pub async fn begin_anew(connection: &mut PgConnection, job: &Job) -> Result<(), DbError> {
+    let done = sqlx::query!(
+        "update jobs set max_runs = greatest(max_runs, run_no + 10) where id = $1 and run_no = $2 and state = 'running'",
+        job.id,
+        job.run_no
+    );
+    fenced(done.execute(connection).await?.rows_affected())
+}
+
 /// Ends a job, in the transaction that writes its result.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! No async, no I/O, no clock, no random: everything here is a function of its arguments.
 
+pub mod approval;
 pub mod carried;
 pub mod closure;
 pub mod content;

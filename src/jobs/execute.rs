@@ -10,6 +10,7 @@ use crate::db::merge::{self, Writer};
 use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::approval::Approval;
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::outcome::{Counts, Method};
 use crate::domain::record::{Final, JobKind};
@@ -72,7 +73,15 @@ impl Attempt<'_> {
         if !planning.plan.lacking.is_empty() {
             // The target moved since: what was left out as it had it must be sent now.
             let mut transaction = connection.begin().await?;
-            self.give_back(&mut transaction, &planning).await?;
+            self.give_back(&mut transaction, &planning, None).await?;
+            transaction.commit().await?;
+            return Ok(Attempted::Done);
+        }
+        if let Some(approved) = self.import.record.approval.as_ref().and_then(Approval::bound_to)
+            && planning.preview(self.entries)?.0.digest != approved
+        {
+            let mut transaction = connection.begin().await?;
+            self.give_back(&mut transaction, &planning, Some(moved_since())).await?;
             transaction.commit().await?;
             return Ok(Attempted::Done);
         }
@@ -187,9 +196,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Has the record wait for the contents that it lacks.
-    async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
-        let (plan, items) = planning.preview(self.entries)?;
+    /// Has the record wait for the contents that it lacks, or (with a cause) for another word on its plan.
+    async fn give_back(
+        &self,
+        connection: &mut PgConnection,
+        planning: &Planning,
+        cause: Option<RecordError>,
+    ) -> Result<(), JobError> {
+        let (mut plan, items) = planning.preview(self.entries)?;
+        plan.error = cause.map(|cause| serde_json::json!(cause)).or(plan.error);
         db::record_items::replace(connection, self.import.record.id, &items).await?;
         db::records::rest(connection, self.import.record.id, Rest::Planned(plan)).await?;
         Ok(db::jobs::end(connection, &self.context.job).await?)
@@ -229,6 +244,15 @@ impl Attempt<'_> {
         db::records::rest(connection, self.import.record.id, Rest::Executed(executed)).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
+    }
+}
+
+/// Why an import waits again whose plan was approved.
+fn moved_since() -> RecordError {
+    RecordError {
+        code: "plan_stale".to_owned(),
+        message: "The target is not as it was when the plan was approved, so nothing was applied.".to_owned(),
+        hint: "Look at the plan again and execute it: it is approved anew.".to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
 use crate::db::records::{Executed, Note, Record, Rest, Shown};
+use crate::domain::approval::Approval;
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus, Unit};
@@ -41,7 +42,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     }
     let mut sendings = 0;
     loop {
-        let found = follow(&courier, there).await?;
+        let found = follow(&courier, there, &mut record.approval).await?;
         if found.status == "failed" && lacks(found.error.as_ref()) && sendings < SENDINGS {
             // It names what the target has forgotten since: another import, of all.
             sendings += 1;
@@ -185,15 +186,33 @@ async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<Aga
 /// here what that one is doing.
 const HOLD: Duration = Duration::from_secs(1);
 
-/// Asks for the record there until it waits or has ended; says here what it is doing.
-async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, JobError> {
+/// Asked ever less often, up to this, while others decide there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for the record there until it waits to be confirmed or has ended; says here what it is doing, and what others
+/// decide of it there.
+async fn follow(courier: &Courier, there: Uuid, told: &mut Option<Approval>) -> Result<wire::record::Record, JobError> {
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
         let mut reported = None;
         loop {
             let asked = Instant::now();
-            let found = courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??;
+            let waits = told.as_ref().is_some_and(Approval::is_waiting);
+            let found = match waits {
+                true => courier.patiently(|| courier.remote.record(there)).await??,
+                false => courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??,
+            };
+            if *told != found.approval {
+                told.clone_from(&found.approval);
+                context.others(found.approval.clone()).await?;
+                pause = Duration::from_millis(100);
+            }
+            if found.status == RecordStatus::AwaitingApproval.as_str() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(PATIENCE);
+                continue;
+            }
             if found.status != "queued" && found.status != "running" {
                 return Ok(found);
             }

@@ -36,6 +36,7 @@ use crate::db::definitions::Bodies;
 use crate::db::jobs::Job;
 use crate::db::records::{Note, Record, Rest};
 use crate::db::{self, Acquire, PgConnection, PoolConnection, Postgres, Transaction};
+use crate::domain::approval::Approval;
 use crate::domain::record::{JobKind, Phase};
 use crate::planning;
 use crate::wire::record::{Item, RecordError};
@@ -109,6 +110,15 @@ impl Context {
     /// Writes to the record while the job goes on.
     pub(crate) async fn note(&self, note: Note) -> Result<(), JobError> {
         self.keep(None, note).await
+    }
+
+    /// Says what others decide of the record where it was brought to. How often the job was begun before does not count
+    /// any more: they may take long.
+    pub(crate) async fn others(&self, approval: Option<Approval>) -> Result<(), JobError> {
+        let mut transaction = self.write(None).await?;
+        db::records::note(&mut transaction, self.job.record_id, Note::Others(approval)).await?;
+        db::jobs::begin_anew(&mut transaction, &self.job).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The same with other items, if there are any.

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::db::definitions::{self, Bodies};
 use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
 use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::approval::Approval;
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::pages::{PAGED, Page};
@@ -82,7 +83,13 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let (plan, items) = planning.preview(&entries)?;
     // One that was executed and is tried again goes on by itself.
     let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
-    let next = if executed { Next::Execute } else { Next::Confirm };
+    let asked = record.approval.as_ref().filter(|approval| approval.is_waiting());
+    let next = match asked {
+        _ if !executed => Next::Confirm,
+        Some(asked) => Next::Approve(Approval { plan_digest: Some(plan.digest.clone()), ..asked.clone() }),
+        None => Next::Execute,
+    };
+    let goes_on = next == Next::Execute;
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
         signature: serde_json::json!(signature),
@@ -102,7 +109,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
     }
     db::jobs::end(&mut transaction, &context.job).await?;
-    if next == Next::Execute {
+    if goes_on {
         db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
     }
     transaction.commit().await?;

@@ -226,19 +226,19 @@ impl Remote {
         self.request(method, path).timeout(IDLE).header("tus-resumable", "1.0.0")
     }
 
-    /// Makes an import of an upload; the same key makes one.
-    pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE);
+    /// Makes an import of an upload, which somebody asked for here; the same key makes one.
+    pub async fn import(&self, upload_id: &str, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
+        let request = self.request(Method::POST, &imports(asked_by)).timeout(IDLE);
         let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
         self.json(request, MAX_ANSWER).await.map_err(RemoteError::once_more)
     }
 
-    /// Makes an import of a package of a piece at most; the same key makes one.
+    /// Makes an import of a package of a piece at most, which somebody asked for here; the same key makes one.
     ///
     /// # Errors
     /// As [`Remote::environment`]; also when nothing of it moves for a while.
-    pub async fn import_package(&self, package: Bytes, key: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE);
+    pub async fn import_package(&self, package: Bytes, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
+        let request = self.request(Method::POST, &imports(asked_by)).timeout(IDLE);
         let request = request.header("idempotency-key", key).header("content-type", "application/zip");
         read(&self.answer_to(request, package, MAX_ANSWER).await.map_err(RemoteError::once_more)?)
     }
@@ -302,6 +302,12 @@ impl Remote {
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE), MAX_ANSWER).await
     }
+}
+
+/// Where a package goes that somebody asked for here.
+fn imports(asked_by: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    format!("/api/v1/imports?{}", query.append_pair("source_requested_by", asked_by).finish())
 }
 
 /// An answer, and the memory that was set aside for it.

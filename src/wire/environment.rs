@@ -24,6 +24,9 @@ pub struct Environment {
     pub features: BTreeMap<String, bool>,
     /// Licence limits and what is used of them.
     pub license: BTreeMap<String, License>,
+    /// Whether an import waits for a second person before it is applied.
+    #[serde(default)]
+    pub approval: ApprovalRule,
     /// ed25519, base64: signs packages.
     pub public_key: String,
     /// X25519, base64: secrets may be sealed for it.
@@ -31,6 +34,13 @@ pub struct Environment {
     /// The digest of each type file.
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+}
+
+/// Whether an import waits for a second person, with `migration.approve`, before it is applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalRule {
+    /// It does.
+    pub required: bool,
 }
 
 /// One type's licence.
@@ -51,6 +61,9 @@ pub struct EnvironmentChange {
     /// Type → limit, or null for none.
     #[serde(default)]
     pub license: BTreeMap<String, Option<u64>>,
+    /// Whether imports wait for a second person. Those that wait, or go on, already stay as they are.
+    #[serde(default)]
+    pub approval: Option<ApprovalRule>,
 }
 
 /// A resource type.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::domain::approval::Approval;
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
 use crate::domain::outcome::{ChecklistEntry, Counts, Method, Status};
@@ -23,7 +24,7 @@ pub struct Record {
     /// export, import, online.
     #[schema(value_type = RecordKind)]
     pub kind: String,
-    /// queued, running, awaiting_confirmation, succeeded, partially_succeeded, failed, cancelled, rolled_back.
+    /// queued, running, awaiting_confirmation, awaiting_approval, succeeded, partially_succeeded, failed, cancelled, rolled_back.
     #[schema(value_type = RecordStatus)]
     pub status: String,
     /// What it is or was doing.
@@ -35,6 +36,12 @@ pub struct Record {
     pub domain: String,
     /// User name.
     pub requested_by: String,
+    /// Who asked for it at its source: user name there. Of an import that a migration brought.
+    #[serde(default)]
+    pub source_requested_by: Option<String>,
+    /// The second person that it waits for, or waited for; of a migration, what the target says.
+    #[serde(default)]
+    pub approval: Option<Approval>,
     /// What the user chose.
     pub options: Value,
     /// How far it is.
@@ -220,6 +227,17 @@ pub struct RetryRequest {
     #[serde(default, deserialize_with = "super::passphrase::optional")]
     #[schema(value_type = Option<String>)]
     pub passphrase: Option<SecretString>,
+}
+
+/// What a second person says of an import.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub struct DecisionRequest {
+    /// Why, for people: up to 1000 characters.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Only if the plan is still this one.
+    #[serde(default)]
+    pub plan_digest: Option<String>,
 }
 
 /// What the user chose for one resource.

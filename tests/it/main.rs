@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where by panicking")]
 
 mod access;
+mod approvals;
 mod architecture;
 mod audit;
 mod bad_input;

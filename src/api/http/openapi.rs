@@ -53,6 +53,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "exports", description = "From the catalogue to a package"),
         (name = "uploads", description = "A package in pieces (tus 1.0)"),
         (name = "imports", description = "From a package to the catalogue"),
+        (name = "approvals", description = "Imports that wait for a second person"),
         (name = "targets", description = "Environments to migrate to"),
         (name = "migrations", description = "From here to a target"),
         (name = "records", description = "What became of exports, imports and migrations"),

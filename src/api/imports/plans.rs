@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::db::record_items::NewChunk;
 use crate::db::records::{Plan, Queued};
 use crate::db::{self, DbError, PgConnection, jobs};
+use crate::domain::approval::Approval;
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
@@ -27,7 +28,7 @@ use crate::api::http::extract::{JsonBody, MaybeJson, Path, parse};
 use crate::api::http::idempotency::Once;
 use crate::api::records::{Accepted, find, lock, to_wire};
 
-/// Sets the options and plans anew.
+/// Sets the options and plans anew. An approval that the plan before waits for falls.
 #[utoipa::path(
     put, path = "/api/v1/imports/{id}/plan",
     request_body = PlanRequest,
@@ -45,7 +46,8 @@ pub async fn plan(
 ) -> Result<Json<Record>, ApiError> {
     let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
-    let record = import(&mut transaction, &caller, id, "planned").await?;
+    let record = lock_import(&mut transaction, &caller, id).await?;
+    record.status.plannable("planned")?;
     let draft = Draft::make(&app, &mut transaction, &record, &request).await?.fitting()?;
     let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
@@ -62,12 +64,19 @@ pub(in crate::api) async fn import(
     id: Uuid,
     attempt: &'static str,
 ) -> Result<db::records::Record, ApiError> {
-    let record = lock(connection, caller, id).await?;
-    if record.kind != RecordKind::Import {
-        return Err(ApiError::not_found("import"));
-    }
+    let record = lock_import(connection, caller, id).await?;
     record.status.confirmable(attempt)?;
     Ok(record)
+}
+
+/// An import, held until the transaction ends.
+async fn lock_import(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<db::records::Record, ApiError> {
+    let record = lock(connection, caller, id).await?;
+    if record.kind == RecordKind::Import { Ok(record) } else { Err(ApiError::not_found("import")) }
 }
 
 /// A plan as it would be saved.
@@ -147,7 +156,7 @@ impl Draft {
     }
 }
 
-/// Starts the import.
+/// Starts the import, or has it wait for a second person where the environment wants one.
 ///
 /// A body with options replaces the stored ones; one of the digest alone, or none, leaves them.
 #[utoipa::path(
@@ -175,17 +184,19 @@ pub async fn execute(
     let has_options = body.keys().any(|key| key != "plan_digest");
     let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
+    let rules = db::environment::import_rules(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
     let manifest = planning::manifest(&mut transaction, id).await?;
     trust::check(&app, &mut transaction, caller.domain_id(), &manifest.environment).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
-    // Execution plans by itself; here only what may be refused for what a plan says.
+    // Execution plans by itself; here only what may be refused for what a plan says, or is shown to a second person.
+    let shown = rules.approval_required;
     let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());
-    let mut options = None;
-    if has_options && !may_misfit && !lacks && request.plan_digest.is_none() {
+    let (mut options, mut asked) = (None, None);
+    if has_options && !may_misfit && !lacks && !shown && request.plan_digest.is_none() {
         checked(&mut transaction, &record, &request).await?;
         options = Some(serde_json::json!(request));
-    } else if has_options || request.plan_digest.is_some() || lacks {
+    } else if has_options || request.plan_digest.is_some() || lacks || shown {
         let digest = request.plan_digest.clone();
         let request = if has_options { request } else { PlanRequest::of(&record.options).unwrap_or_default() };
         let mut draft = Draft::make(&app, &mut transaction, &record, &request).await?;
@@ -199,11 +210,18 @@ pub async fn execute(
         if !draft.lacking.is_empty() {
             return Err(incomplete(&draft.lacking));
         }
+        let digest = draft.plan.digest.clone();
+        asked = shown.then(|| Approval::asked(caller.username(), rules.now, Some(digest)));
         draft.save(&mut transaction, &record, &request).await?;
     }
     note(&mut transaction, &caller, "import.execute", ("record", id), serde_json::json!({"name": record.name})).await?;
-    db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
-    jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
+    match asked {
+        Some(asked) => db::records::await_approval(&mut transaction, id, asked).await?,
+        None => {
+            db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
+            jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
+        }
+    }
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

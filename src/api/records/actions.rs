@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::db::records::{Queued, Record as Row, Rest};
 use crate::db::{self, Acquire, jobs};
+use crate::domain::approval::Approval;
 use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, Phase, RecordKind, RecordStatus};
 use crate::domain::transfer::{LastWord, Run};
@@ -182,6 +183,7 @@ pub async fn retry(
 ) -> Result<Accepted<Record>, ApiError> {
     let passphrase = request.unwrap_or_default().passphrase;
     let mut transaction = app.pool.begin().await?;
+    let rules = db::environment::import_rules(&mut transaction).await?;
     let record = lock(&mut transaction, &caller, id).await?;
     caller.require(needed(record.kind))?;
     if record.options["with_secrets"] == true || record.options["carry_secrets"] == true {
@@ -212,7 +214,10 @@ pub async fn retry(
         RecordKind::Online => record.remote_record_id.is_some(),
     };
     let run = if executed { Run::Again } else { Run::First };
-    let retried = Queued::Retried(record.transfer.clone().tried_again(run));
+    // What goes on without a word goes by a second person all the same.
+    let asks = record.kind == RecordKind::Import && run == Run::Again && rules.approval_required;
+    let asked = asks.then(|| Approval::asked(caller.username(), rules.now, None));
+    let retried = Queued::Retried(record.transfer.clone().tried_again(run), asked);
     note(&mut transaction, &caller, "record.retry", ("record", id), audit_details(&record)).await?;
     // Nobody has the target cancel any more what goes on now.
     jobs::stop(&mut transaction, id).await?;

@@ -226,7 +226,8 @@ impl User {
 
     /// Waits until a record has ended.
     pub async fn ended(&self, id: &str) -> Value {
-        self.wait(id, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation")).await
+        self.wait(id, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation" | "awaiting_approval"))
+            .await
     }
 
     /// Exports and downloads; the body is that of `POST /exports`, its name is given here.
