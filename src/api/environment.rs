@@ -156,6 +156,7 @@ pub async fn types(State(app): State<AppState>) -> Json<List<TypeLine>> {
             UniqueName::None => "none",
         }
         .to_owned(),
+        refresh: kind.refresh,
         references: kind
             .rules
             .iter()

@@ -6,6 +6,7 @@ pub mod attachments;
 pub mod audit;
 pub mod callers;
 pub mod catalogue;
+pub mod checklist;
 pub mod closure;
 pub mod contents;
 pub mod copy;

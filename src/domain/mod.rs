@@ -4,6 +4,7 @@
 
 pub mod approval;
 pub mod carried;
+pub mod checklist;
 pub mod closure;
 pub mod content;
 pub mod definition;

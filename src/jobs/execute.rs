@@ -11,6 +11,7 @@ use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::approval::Approval;
+use crate::domain::checklist::numbered;
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::outcome::{Counts, Method};
 use crate::domain::record::{Final, JobKind};
@@ -22,7 +23,7 @@ use crate::wire::record::{PlanRequest, RecordError};
 
 use super::stage;
 use super::staging::{Outcome, Staging};
-use super::{Context, JobError, rewrite};
+use super::{Context, JobError, left, rewrite};
 
 /// How often staging is done again because the target moved meanwhile.
 const TRIES: usize = 3;
@@ -225,13 +226,18 @@ impl Attempt<'_> {
             let chunk = planning::items::chunk(number * CHUNK, &items)?;
             db::record_items::put(connection, self.import.record.id, &chunk).await?;
         }
+        let mut checklist = outcome.checklist;
+        checklist.extend(left::features(self.entries, &planning.facts.disabled));
+        if applied {
+            checklist.extend(left::permissions(planning.plan.items.iter()));
+        }
         let executed = Executed {
             status: if applied { Final::of_import(&counts) } else { Final::FAILED },
             counts,
             resources: self.entries.len() as u64,
             error: error(planning, applied).map(|error| serde_json::json!(error)),
             warnings: planning.plan.warnings.clone(),
-            checklist: outcome.checklist,
+            checklist: numbered(checklist),
         };
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);

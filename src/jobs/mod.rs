@@ -10,6 +10,7 @@ mod error;
 pub mod execute;
 pub mod export;
 mod index;
+mod left;
 mod lines;
 pub mod migrate;
 mod migration_options;

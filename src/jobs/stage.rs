@@ -7,16 +7,18 @@ use crate::app::App;
 use crate::db::copy::Rows;
 use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
+use crate::domain::checklist::Paused;
 use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Entry, IdMode, Planned};
-use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING};
+use crate::domain::outcome::Method;
 use crate::domain::overlay::{self, Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
 use crate::domain::resource_type::ResourceType;
 use crate::store::attachment_key;
 
-use super::JobError;
+use super::left::Arrived;
 use super::staging::{Outcome, Rewritten, Staging};
+use super::{JobError, left};
 
 /// Rows are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 2 * 1024 * 1024;
@@ -73,8 +75,9 @@ async fn resources(
             Some(new) => new,
             None => as_it_came(staging, at).ok_or_else(JobError::bodies_gone)?,
         };
-        let paused = existing.is_none() && set_on_create(kind, &new, &mut own);
-        outcome.checklist.extend(checklist(kind, planned, missing, paused));
+        let paused = if existing.is_none() { set_on_create(kind, &new, &mut own) } else { Vec::new() };
+        let how = Arrived { lacks_secrets: missing, paused };
+        outcome.checklist.extend(left::of_resource(kind, planned, how));
         let attachments = arrived(staging, entry);
         let hash = content_hash(&entry.type_key, &planned.new_name, &planned.new_directory, &new.hash, &attachments);
         if planned.method != Method::Unchanged {
@@ -134,38 +137,22 @@ fn seal_anew(app: &App, entry: &Entry, planned: &Planned, own: &mut Overlay) -> 
     Ok(())
 }
 
-/// Sets the values of `[on_create]`; whether one of them was another.
-fn set_on_create(kind: &ResourceType, new: &Rewritten, own: &mut Overlay) -> bool {
-    let mut changed = false;
+/// Sets the values of `[on_create]`; gives those that were others.
+fn set_on_create(kind: &ResourceType, new: &Rewritten, own: &mut Overlay) -> Vec<Paused> {
+    let mut changed = Vec::new();
     for location in &new.openings {
         let value = kind.on_create.iter().find(|(slot, _)| overlay::leads_to(slot, location)).map(|(_, value)| value);
-        if let Some(value) = value {
-            changed |= own.places().at(location) != Some(&Own::Value(value.clone()));
-            own.set(location, Own::Value(value.clone()));
+        let Some(value) = value else { continue };
+        let was = match own.places().at(location) {
+            Some(Own::Value(was)) => Some(was.clone()),
+            _ => None,
+        };
+        if was.as_ref() != Some(value) {
+            changed.push(Paused { at: location.clone(), was, is: value.clone() });
         }
+        own.set(location, Own::Value(value.clone()));
     }
     changed
-}
-
-fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, paused: bool) -> Option<ChecklistEntry> {
-    let entry = |code: &str, message: String| ChecklistEntry {
-        code: code.to_owned(),
-        message,
-        resource_id: planned.new_id.to_string(),
-        done: false,
-    };
-    if missing {
-        let message =
-            format!("{} {} needs its secrets: packages never carry them in clear.", kind.label.en, planned.new_name);
-        return Some(entry(SECRET_MISSING, message));
-    }
-    paused.then(|| {
-        let message = format!(
-            "{} {} is new here and arrived paused; switch it on when all is ready.",
-            kind.label.en, planned.new_name
-        );
-        entry("arrived_paused", message)
-    })
 }
 
 /// The attachments of an entry as they will be in the target.

@@ -77,6 +77,9 @@ pub struct TypeLine {
     pub order: i64,
     /// directory, domain, none.
     pub unique_name: String,
+    /// One that was changed needs a refresh.
+    #[serde(default)]
+    pub refresh: bool,
     /// What it may refer to.
     pub references: Vec<TypeReference>,
     /// JSON Schema of the definition.

@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::domain::approval::Approval;
+use crate::domain::checklist::ChecklistEntry;
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{ChecklistEntry, Counts, Method, Status};
+use crate::domain::outcome::{Counts, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 
@@ -227,6 +228,25 @@ pub struct RetryRequest {
     #[serde(default, deserialize_with = "super::passphrase::optional")]
     #[schema(value_type = Option<String>)]
     pub passphrase: Option<SecretString>,
+}
+
+/// Whether an entry of a checklist is done.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+pub struct TickRequest {
+    /// It is.
+    pub done: bool,
+}
+
+/// An entry of the checklist of an import.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChecklistLine {
+    /// The import.
+    pub record_id: Uuid,
+    /// Its package name.
+    pub record_name: String,
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: ChecklistEntry,
 }
 
 /// What a second person says of an import.

@@ -8,6 +8,7 @@ mod audit;
 mod bad_input;
 mod beyond;
 mod catalogue;
+mod checklists;
 mod claims;
 mod closure;
 mod failures;

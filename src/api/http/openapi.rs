@@ -57,6 +57,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "targets", description = "Environments to migrate to"),
         (name = "migrations", description = "From here to a target"),
         (name = "records", description = "What became of exports, imports and migrations"),
+        (name = "checklist", description = "What imports left to do by hand"),
         (name = "session", description = "Who is asking"),
         (name = "users", description = "Users of a domain and their tokens"),
         (name = "roles", description = "What users may do: built-in roles and those of a domain"),

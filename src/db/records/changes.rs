@@ -7,8 +7,9 @@ use uuid::Uuid;
 use crate::db::DbError;
 use crate::db::record_notes::{Notes, replace_rest, shown};
 use crate::domain::approval::Approval;
+use crate::domain::checklist::ChecklistEntry;
 use crate::domain::failure::Warning;
-use crate::domain::outcome::{ChecklistEntry, Counts};
+use crate::domain::outcome::Counts;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus};
 use crate::domain::transfer::Transfer;
 
