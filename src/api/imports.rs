@@ -201,6 +201,7 @@ async fn queue(
         options: serde_json::json!(PlanRequest::default()),
         roots: serde_json::json!([]),
         target: None,
+        selected: None,
     };
     let details = received_as(manifest, signature, received);
     note(connection, caller, "import.receive", ("record", id), details).await?;

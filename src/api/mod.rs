@@ -62,6 +62,8 @@ fn table() -> Vec<Route> {
         may(P::ResourceRead, routes!(resources::revisions)),
         may(P::ResourceRead, routes!(resources::attachments::show)),
         may(P::ResourceWrite, routes!(resources::attachments::put)),
+        signed_in(routes!(selections::saved::list, selections::saved::create)),
+        signed_in(routes!(selections::saved::show, selections::saved::change, selections::saved::delete)),
         may(P::MigrationExport, routes!(exports::preview)),
         may(P::MigrationExport, routes!(exports::create)),
         may(P::MigrationExport, routes!(exports::package)),

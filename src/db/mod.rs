@@ -33,6 +33,7 @@ pub mod records;
 pub mod resources;
 pub mod roles;
 pub mod rotation;
+pub mod selections;
 pub mod sessions;
 pub mod staging;
 pub mod targets;

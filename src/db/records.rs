@@ -144,14 +144,16 @@ pub struct NewRecord<'a> {
     pub roots: Value,
     /// The target of an online migration.
     pub target: Option<(Uuid, &'a str)>,
+    /// Of an export or a migration: a digest of what is selected, and from when on a change may be missing.
+    pub selected: Option<(&'a str, DateTime<Utc>)>,
 }
 
 /// Makes a record, queued.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
-            roots)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10)",
+            roots, selected, seen_from)
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         new.id,
         new.domain_id,
         new.kind.as_str(),
@@ -161,7 +163,9 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
         serde_json::json!(Counts::default()),
         new.target.map(|(id, _)| id),
         new.target.map(|(_, name)| name),
-        new.roots
+        new.roots,
+        new.selected.map(|(digest, _)| digest),
+        new.selected.map(|(_, seen_from)| seen_from)
     )
     .execute(connection)
     .await?;

@@ -22,13 +22,7 @@ async fn approver(environment: &Environment, name: &str) -> User {
 }
 
 async fn holder(environment: &Environment, name: &str, permissions: &[&str]) -> User {
-    let admin = environment.admin();
-    let role = json!({"name": format!("role of {name}"), "permissions": permissions});
-    admin.post("/api/v1/roles", role).await.is(201);
-    let user = json!({"username": name, "password": "a password of some length", "role": format!("role of {name}")});
-    let id = admin.post("/api/v1/users", user).await.is(201)["id"].as_str().unwrap().to_owned();
-    let token = admin.post(&format!("/api/v1/users/{id}/tokens"), json!({"name": "test"})).await.is(201);
-    environment.user(token["token"].as_str().unwrap())
+    environment.holder(&environment.admin(), "default", name, permissions).await
 }
 
 fn id(record: &Value) -> &str {
@@ -94,7 +88,7 @@ async fn an_import_waits_for_a_second_person_whose_name_stands_in_the_record() {
     approve(&second, &record, json!({})).await.problem(409, "wrong_state");
     let audit = admin.get(&format!("/api/v1/audit?object_id={}", id(&record))).await.is(200);
     let entry = audit["items"].as_array().unwrap().iter().find(|entry| entry["action"] == "import.approve").unwrap();
-    assert_eq!(json!([entry["username"], entry["details"]["requested_by"]]), json!(["second", "admin"]));
+    assert_eq!(json!([entry["user"], entry["details"]["requested_by"]]), json!(["second", "admin"]));
     test.end().await;
     production.end().await;
 }
@@ -119,12 +113,7 @@ async fn nobody_approves_what_he_asked_for_whatever_else_he_may() {
     // Another domain does not know of it.
     let record = asked(&one, &package).await;
     let stranger = production.new_user("elsewhere", "admin").await;
-    let role = json!({"name": "approvers", "permissions": ["migration.approve"]});
-    stranger.post("/api/v1/roles", role).await.is(201);
-    let user = json!({"username": "third", "password": "a password of some length", "role": "approvers"});
-    let user = stranger.post("/api/v1/users", user).await.is(201);
-    let token = stranger.post(&format!("/api/v1/users/{}/tokens", id(&user)), json!({"name": "test"})).await.is(201);
-    let third = production.user(token["token"].as_str().unwrap());
+    let third = production.holder(&stranger, "elsewhere", "third", &["migration.approve"]).await;
     approve(&third, &record, json!({})).await.problem(404, "not_found");
     assert_eq!(third.get(ADDRESS).await.is(200)["items"], json!([]));
     one.post(&format!("/api/v1/records/{}/cancel", id(&record)), json!({})).await.is(200);

@@ -50,6 +50,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "resource-types", description = "What kinds of resources there are"),
         (name = "resources", description = "The catalogue"),
         (name = "attachments", description = "Bytes that definitions name"),
+        (name = "selections", description = "What exports and migrations take, under a name"),
         (name = "exports", description = "From the catalogue to a package"),
         (name = "uploads", description = "A package in pieces (tus 1.0)"),
         (name = "imports", description = "From a package to the catalogue"),
