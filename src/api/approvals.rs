@@ -7,9 +7,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::db::records::{self as rows, Filter, Queued};
-use crate::db::{self, PgConnection, jobs};
+use crate::db::{self, PgConnection};
 use crate::domain::approval::Approval;
-use crate::domain::record::{Final, JobKind, RecordKind, RecordStatus};
+use crate::domain::record::{Final, RecordKind, RecordStatus};
 use crate::planning::items::finalise_items;
 use crate::wire::List;
 use crate::wire::record::{DecisionRequest, Record, RecordError};
@@ -67,7 +67,7 @@ pub async fn approve(
     note(&mut transaction, &caller, "import.approve", ("record", id), details).await?;
     let approved = asked.approved(caller.username(), rules.now, comment);
     rows::queue(&mut transaction, id, Queued::Approved(approved)).await?;
-    jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
+    db::windows::queue_import(&mut transaction, id, caller.domain_id(), rules.closed_until()).await?;
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

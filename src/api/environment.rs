@@ -96,9 +96,20 @@ pub async fn change(
     if let Some(approval) = change.approval {
         db::environment::require_approval(&mut transaction, approval.required).await?;
     }
+    if let Some(windows) = &change.windows {
+        if windows.as_ref().is_some_and(|windows| !windows.ever_open()) {
+            return Err(ApiError::field("windows.hours", "must hold at least one, each with a day"));
+        }
+        db::environment::set_windows(&mut transaction, windows.as_ref()).await?;
+        let rules = db::environment::import_rules(&mut transaction).await?;
+        db::windows::reconsider(&mut transaction, rules.closed_until()).await?;
+    }
     let mut details = serde_json::json!({"features": change.features, "license": change.license});
     if let Some(approval) = change.approval {
         details["approval"] = serde_json::json!(approval);
+    }
+    if let Some(windows) = &change.windows {
+        details["windows"] = serde_json::json!(windows);
     }
     let object = ("environment", &app.identity.id);
     note_in(&mut transaction, &caller, None, "environment.change", object, details).await?;
@@ -112,6 +123,7 @@ pub(in crate::api) async fn environment(
     connection: &mut PgConnection,
 ) -> Result<Environment, ApiError> {
     let disabled = db::environment::disabled_features(connection).await?;
+    let rules = db::environment::import_rules(connection).await?;
     let limits = db::environment::license(connection).await?;
     let used = db::environment::used(connection).await?;
     let keys: Vec<String> = app.types.all().iter().map(|kind| kind.key.to_string()).collect();
@@ -127,7 +139,8 @@ pub(in crate::api) async fn environment(
         package_format: FORMAT,
         features: keys.iter().map(|key| (key.clone(), !disabled.contains(key))).collect(),
         license: keys.iter().map(|key| (key.clone(), license(key))).collect(),
-        approval: ApprovalRule { required: db::environment::approval_required(connection).await? },
+        approval: ApprovalRule { required: rules.approval_required },
+        windows: rules.windows,
         public_key: app.identity.public_key.clone(),
         sealing_key: app.identity.sealing_key.clone(),
         types: app

@@ -5,11 +5,11 @@ pub mod packages;
 pub mod plans;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::Value;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::records::{Arrived, NewRecord, Origin, Queued};
@@ -25,14 +25,14 @@ use crate::planning::carried::{self, keep_passphrase};
 use crate::secrets;
 use crate::store::package_key;
 use crate::trust;
-use crate::wire::import::FromUpload;
+use crate::wire::import::{FromUpload, REQUESTED_BY};
 use crate::wire::record::{PackageInfo, PlanRequest, Record};
 
 use crate::api::http::AppState;
 use crate::api::http::audited::note;
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
-use crate::api::http::extract::{JsonBody, Path, Query};
+use crate::api::http::extract::{JsonBody, Path};
 use crate::api::http::idempotency::Once;
 use crate::api::http::openapi::{Binary, PackageForm};
 use crate::api::imports::packages::{Brought, Received, brought, uploaded};
@@ -41,21 +41,16 @@ use crate::api::records::{Accepted, find};
 use crate::api::uploads::clear;
 use crate::api::uploads::held::held;
 
-/// Where a package comes from.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct ReceiveQuery {
-    /// Who asked for it at its source: a user name there. He does not approve its import.
-    #[param(min_length = 1, max_length = 255)]
-    source_requested_by: Option<String>,
-}
-
 /// Receives a package.
 ///
 /// What can be told from its table of contents is refused at once and leaves nothing behind; its contents are
 /// checked while they are parsed. The record then stops at `awaiting_confirmation`.
 #[utoipa::path(
     post, path = "/api/v1/imports",
-    params(ReceiveQuery),
+    params((
+        "Ferry-Requested-By" = Option<String>, Header,
+        description = "Who asked for it at its source: a user name there, percent-encoded. He does not approve it",
+    )),
     request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"), (FromUpload = "application/json"))),
     responses((status = 202, body = Record), (status = 507, description = "The store is full"))
 )]
@@ -63,10 +58,9 @@ pub async fn create(
     State(app): State<AppState>,
     caller: Caller,
     once: Once,
-    Query(query): Query<ReceiveQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked_by = query.source_requested_by.as_deref().map(source_name).transpose()?;
+    let asked_by = request.headers().get(REQUESTED_BY).map(source_name).transpose()?;
     let mut received = match brought(&app, &caller, request).await? {
         Brought::Package(received) => received,
         Brought::Import(id) => {
@@ -110,8 +104,10 @@ pub async fn create(
 }
 
 /// The name of a user of the source.
-fn source_name(text: &str) -> Result<String, ApiError> {
-    parse_name(text).map_err(|refused| ApiError::field("source_requested_by", refused.reason))
+fn source_name(given: &HeaderValue) -> Result<String, ApiError> {
+    let text = percent_decode(given.as_bytes()).decode_utf8();
+    let text = text.map_err(|_| ApiError::field(REQUESTED_BY, "must be UTF-8, percent-encoded"))?;
+    parse_name(&text).map_err(|refused| ApiError::field(REQUESTED_BY, refused.reason))
 }
 
 /// Why a package in the store became no record's, as far as is known.

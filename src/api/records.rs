@@ -207,6 +207,7 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         requested_by: row.requested_by,
         source_requested_by: row.source_requested_by,
         approval: row.approval,
+        waits_until: row.waits_until,
         options: row.options,
         progress: Progress {
             done: row.progress_done as u64,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use crate::domain::window::Windows;
+
 use super::DbError;
 
 /// The environment's identity. Seeds are sealed with the secret key.
@@ -87,22 +89,35 @@ pub async fn is_superseded(connection: &mut PgConnection, of_all: &str) -> Resul
 pub struct ImportRules {
     /// A second person.
     pub approval_required: bool,
+    /// Hours in which it may be; none: always.
+    pub windows: Option<Windows>,
     /// The time of the database.
     pub now: DateTime<Utc>,
 }
 
-/// The rules as they are, held until the transaction ends: who changes them waits. Comes before a record's row.
-pub async fn import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
-    let found = sqlx::query_as!(
-        ImportRules,
-        r#"select approval_required, clock_timestamp() as "now!" from environment for share"#
-    );
-    Ok(found.fetch_one(connection).await?)
+impl ImportRules {
+    /// When an import may be applied, where that is not now.
+    pub fn closed_until(&self) -> Option<DateTime<Utc>> {
+        self.windows.as_ref().and_then(|windows| windows.opens(self.now))
+    }
 }
 
-/// Whether imports wait for a second person.
-pub async fn approval_required(connection: &mut PgConnection) -> Result<bool, DbError> {
-    Ok(sqlx::query_scalar!("select approval_required from environment").fetch_one(connection).await?)
+/// The rules as they are, held until the transaction ends: who changes them waits. Comes before a record's row.
+pub async fn import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
+    let found = sqlx::query!(
+        r#"select approval_required, import_windows, clock_timestamp() as "now!" from environment for share"#
+    );
+    let found = found.fetch_one(connection).await?;
+    let windows = found.import_windows.map(serde_json::from_value).transpose();
+    let windows = windows.map_err(|_| DbError::Corrupt("environment.import_windows"))?;
+    Ok(ImportRules { approval_required: found.approval_required, windows, now: found.now })
+}
+
+/// Sets the hours in which imports may be applied, or (none) lifts them.
+pub async fn set_windows(connection: &mut PgConnection, windows: Option<&Windows>) -> Result<(), DbError> {
+    let windows = windows.map(|windows| serde_json::json!(windows));
+    sqlx::query!("update environment set import_windows = $1", windows).execute(connection).await?;
+    Ok(())
 }
 
 /// Has imports wait for a second person, or not.

@@ -41,6 +41,7 @@ pub mod tombstones;
 pub mod trusted_sources;
 pub mod uploads;
 pub mod users;
+pub mod windows;
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -19,8 +19,8 @@ use super::DbError;
 mod changes;
 
 pub use changes::{
-    Arrived, Executed, Kept, Next, Note, Origin, Packed, Parsed, Plan, Queued, Rest, Shown, await_approval, note,
-    note_negotiating, parsed, queue, receive, reject, rest, save_plan,
+    Arrived, Executed, Kept, Next, Note, Origin, Others, Packed, Parsed, Plan, Queued, Rest, Shown, await_approval,
+    note, note_negotiating, parsed, queue, receive, reject, rest, save_plan,
 };
 
 /// A record.
@@ -82,6 +82,8 @@ pub struct Record {
     pub transfer: Transfer,
     /// The second person that its import waits for, or waited for.
     pub approval: Option<Approval>,
+    /// When the window begins that it waits for.
+    pub waits_until: Option<DateTime<Utc>>,
     /// Who asked for it where it comes from.
     pub source_requested_by: Option<String>,
     /// When it was asked for.
@@ -95,7 +97,7 @@ pub struct Record {
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
     r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.warnings_total, r.checklist, \
-    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.approval, r.source_requested_by, r.created_at, r.started_at, \
+    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.approval, r.waits_until, r.source_requested_by, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
 /// Columns that are read as types of the domain.

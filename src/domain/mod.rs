@@ -27,4 +27,5 @@ pub mod transfer;
 pub mod trust;
 pub mod type_file;
 mod type_overlaps;
+pub mod window;
 mod words;

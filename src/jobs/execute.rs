@@ -33,6 +33,12 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;
     let mut connection = context.connection().await?;
+    if let Some(until) = db::environment::import_rules(&mut connection).await?.closed_until() {
+        let mut transaction = connection.begin().await?;
+        db::windows::postpone(&mut transaction, &context.job, until).await?;
+        transaction.commit().await?;
+        return Ok(());
+    }
     let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
     trust::check(&context.app, &mut connection, record.domain_id, &manifest.environment).await?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
-use crate::db::records::{Executed, Note, Record, Rest, Shown};
+use crate::db::records::{Executed, Note, Others, Record, Rest, Shown};
 use crate::domain::approval::Approval;
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
@@ -41,8 +41,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         }
     }
     let mut sendings = 0;
+    let waited = record.approval.as_ref().is_some_and(Approval::is_waiting);
+    let mut told = Told { said: !waited, others: Others { approval: record.approval.clone(), waits_until: None } };
     loop {
-        let found = follow(&courier, there, &mut record.approval).await?;
+        let found = follow(&courier, there, &mut told).await?;
         if found.status == "failed" && lacks(found.error.as_ref()) && sendings < SENDINGS {
             // It names what the target has forgotten since: another import, of all.
             sendings += 1;
@@ -186,29 +188,36 @@ async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<Aga
 /// here what that one is doing.
 const HOLD: Duration = Duration::from_secs(1);
 
+/// What was said here of what others decide there.
+struct Told {
+    /// Since this run began, which says that the record runs.
+    said: bool,
+    others: Others,
+}
+
 /// Asked ever less often, up to this, while others decide there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks for the record there until it waits to be confirmed or has ended; says here what it is doing, and what others
 /// decide of it there.
-async fn follow(courier: &Courier, there: Uuid, told: &mut Option<Approval>) -> Result<wire::record::Record, JobError> {
+async fn follow(courier: &Courier, there: Uuid, told: &mut Told) -> Result<wire::record::Record, JobError> {
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
         let mut reported = None;
         loop {
             let asked = Instant::now();
-            let waits = told.as_ref().is_some_and(Approval::is_waiting);
-            let found = match waits {
+            let found = match told.others.is_waiting() {
                 true => courier.patiently(|| courier.remote.record(there)).await??,
                 false => courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??,
             };
-            if *told != found.approval {
-                told.clone_from(&found.approval);
-                context.others(found.approval.clone()).await?;
+            let others = Others { approval: found.approval.clone(), waits_until: found.waits_until };
+            if !told.said || told.others != others {
+                *told = Told { said: true, others: others.clone() };
+                context.others(others).await?;
                 pause = Duration::from_millis(100);
             }
-            if found.status == RecordStatus::AwaitingApproval.as_str() {
+            if told.others.is_waiting() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 3 / 2).min(PATIENCE);
                 continue;

@@ -35,9 +35,8 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::definitions::Bodies;
 use crate::db::jobs::Job;
-use crate::db::records::{Note, Record, Rest};
+use crate::db::records::{Note, Others, Record, Rest};
 use crate::db::{self, Acquire, PgConnection, PoolConnection, Postgres, Transaction};
-use crate::domain::approval::Approval;
 use crate::domain::record::{JobKind, Phase};
 use crate::planning;
 use crate::wire::record::{Item, RecordError};
@@ -115,9 +114,9 @@ impl Context {
 
     /// Says what others decide of the record where it was brought to. How often the job was begun before does not count
     /// any more: they may take long.
-    pub(crate) async fn others(&self, approval: Option<Approval>) -> Result<(), JobError> {
+    pub(crate) async fn others(&self, others: Others) -> Result<(), JobError> {
         let mut transaction = self.write(None).await?;
-        db::records::note(&mut transaction, self.job.record_id, Note::Others(approval)).await?;
+        db::records::note(&mut transaction, self.job.record_id, Note::Others(others)).await?;
         db::jobs::begin_anew(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }

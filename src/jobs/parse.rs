@@ -17,7 +17,7 @@ use crate::domain::approval::Approval;
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::pages::{PAGED, Page};
-use crate::domain::record::{JobKind, Phase, Progress};
+use crate::domain::record::{Phase, Progress};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::transfer::Run;
 use crate::package::reader::{Lines, Package};
@@ -100,6 +100,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         next,
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
+    let rules = db::environment::import_rules(&mut transaction).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::parsed(&mut transaction, record.id, parsed).await?;
@@ -110,7 +111,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     }
     db::jobs::end(&mut transaction, &context.job).await?;
     if goes_on {
-        db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
+        db::windows::queue_import(&mut transaction, record.id, record.domain_id, rules.closed_until()).await?;
     }
     transaction.commit().await?;
     Ok(())

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 use crate::domain::json;
 use crate::wire::List;
 use crate::wire::environment::Environment;
-use crate::wire::import::Lacking;
+use crate::wire::import::{Lacking, REQUESTED_BY};
 use crate::wire::record::{Item, PlanRequest, Record};
 use crate::wire::user::{Token, Whoami};
 
@@ -226,9 +227,15 @@ impl Remote {
         self.request(method, path).timeout(IDLE).header("tus-resumable", "1.0.0")
     }
 
+    /// A request that makes an import, which somebody asked for here.
+    fn imports(&self, asked_by: &str) -> RequestBuilder {
+        let request = self.request(Method::POST, "/api/v1/imports").timeout(IDLE);
+        request.header(REQUESTED_BY, utf8_percent_encode(asked_by, NON_ALPHANUMERIC).to_string())
+    }
+
     /// Makes an import of an upload, which somebody asked for here; the same key makes one.
     pub async fn import(&self, upload_id: &str, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, &imports(asked_by)).timeout(IDLE);
+        let request = self.imports(asked_by);
         let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
         self.json(request, MAX_ANSWER).await.map_err(RemoteError::once_more)
     }
@@ -238,7 +245,7 @@ impl Remote {
     /// # Errors
     /// As [`Remote::environment`]; also when nothing of it moves for a while.
     pub async fn import_package(&self, package: Bytes, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, &imports(asked_by)).timeout(IDLE);
+        let request = self.imports(asked_by);
         let request = request.header("idempotency-key", key).header("content-type", "application/zip");
         read(&self.answer_to(request, package, MAX_ANSWER).await.map_err(RemoteError::once_more)?)
     }
@@ -302,12 +309,6 @@ impl Remote {
     pub async fn retry(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/retry")).timeout(IDLE), MAX_ANSWER).await
     }
-}
-
-/// Where a package goes that somebody asked for here.
-fn imports(asked_by: &str) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    format!("/api/v1/imports?{}", query.append_pair("source_requested_by", asked_by).finish())
 }
 
 /// An answer, and the memory that was set aside for it.

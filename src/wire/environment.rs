@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::resource_type::Label;
+use crate::domain::window::Windows;
 
 /// Who this environment is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -27,6 +28,9 @@ pub struct Environment {
     /// Whether an import waits for a second person before it is applied.
     #[serde(default)]
     pub approval: ApprovalRule,
+    /// The hours in which imports may be applied; null: always.
+    #[serde(default)]
+    pub windows: Option<Windows>,
     /// ed25519, base64: signs packages.
     pub public_key: String,
     /// X25519, base64: secrets may be sealed for it.
@@ -64,6 +68,10 @@ pub struct EnvironmentChange {
     /// Whether imports wait for a second person. Those that wait, or go on, already stay as they are.
     #[serde(default)]
     pub approval: Option<ApprovalRule>,
+    /// The hours in which imports may be applied, or null for always. Imports that wait for others wait for these.
+    #[serde(default, deserialize_with = "super::target::given")]
+    #[schema(value_type = Option<Windows>)]
+    pub windows: Option<Option<Windows>>,
 }
 
 /// A resource type.

@@ -43,6 +43,9 @@ pub struct Record {
     /// The second person that it waits for, or waited for; of a migration, what the target says.
     #[serde(default)]
     pub approval: Option<Approval>,
+    /// When the next window begins in which it may be applied, while it waits for that.
+    #[serde(default)]
+    pub waits_until: Option<DateTime<Utc>>,
     /// What the user chose.
     pub options: Value,
     /// How far it is.

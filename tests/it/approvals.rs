@@ -86,7 +86,7 @@ async fn an_import_waits_for_a_second_person_whose_name_stands_in_the_record() {
     assert_eq!(second.get(&path).await.is(200)["status"], "succeeded", "who decided sees what became of it");
     assert_eq!(second.get(ADDRESS).await.is(200)["items"], json!([]));
     approve(&second, &record, json!({})).await.problem(409, "wrong_state");
-    let audit = admin.get(&format!("/api/v1/audit?object_id={}", id(&record))).await.is(200);
+    let audit = admin.get(&format!("/api/v1/audit?object={}", id(&record))).await.is(200);
     let entry = audit["items"].as_array().unwrap().iter().find(|entry| entry["action"] == "import.approve").unwrap();
     assert_eq!(json!([entry["user"], entry["details"]["requested_by"]]), json!(["second", "admin"]));
     test.end().await;

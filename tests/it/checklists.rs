@@ -125,7 +125,7 @@ async fn all_schedules_are_switched_on_at_once_or_none() {
     assert_eq!(json!([after["content_hash"], after["revision"]]), json!([before["content_hash"], 2]));
     assert!(!open(&to, &record).await.iter().any(|entry| entry.starts_with("arrived_paused")));
     assert_eq!(to.post(&path, json!({})).await.is(200), json!({"created": 0, "updated": 0, "unchanged": 0}));
-    let audit = to.get(&format!("/api/v1/audit?object_id={}", id(&record))).await.is(200);
+    let audit = to.get(&format!("/api/v1/audit?object={}", id(&record))).await.is(200);
     assert!(audit["items"].as_array().unwrap().iter().any(|entry| entry["action"] == "checklist.switch_on"));
     // The password that the account waits for is not touched: it is still missing.
     assert!(open(&to, &record).await.contains(&"secret_missing da".to_owned()));

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::db::record_items::NewChunk;
 use crate::db::records::{Plan, Queued};
-use crate::db::{self, DbError, PgConnection, jobs};
+use crate::db::{self, DbError, PgConnection};
 use crate::domain::approval::Approval;
 use crate::domain::import_plan::{Entry, Facts, Options, Resolution};
-use crate::domain::record::{JobKind, RecordKind};
+use crate::domain::record::RecordKind;
 use crate::domain::resource::ResourceId;
 use crate::planning::{self, Import, Planning};
 use crate::trust;
@@ -219,7 +219,7 @@ pub async fn execute(
         Some(asked) => db::records::await_approval(&mut transaction, id, asked).await?,
         None => {
             db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
-            jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
+            db::windows::queue_import(&mut transaction, id, caller.domain_id(), rules.closed_until()).await?;
         }
     }
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;

@@ -1,5 +1,6 @@
 //! What may happen to a record, and which facts that takes: each is one statement.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
@@ -29,7 +30,23 @@ pub enum Note {
     /// The package for the target, which is sent now.
     Sending(Packed, Transfer),
     /// What others at the target decide of it, or did.
-    Others(Option<Approval>),
+    Others(Others),
+}
+
+/// What others decide of an import, and until when it waits for a window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    /// The second person.
+    pub approval: Option<Approval>,
+    /// When the window begins.
+    pub waits_until: Option<DateTime<Utc>>,
+}
+
+impl Others {
+    /// It waits, for whom or for what it may be.
+    pub fn is_waiting(&self) -> bool {
+        self.waits_until.is_some() || self.approval.as_ref().is_some_and(Approval::is_waiting)
+    }
 }
 
 /// A package in the store.
@@ -200,10 +217,10 @@ pub async fn note(connection: &mut PgConnection, id: Uuid, note: Note) -> Result
             let progress = Progress::bytes(0, packed.size);
             update.phase(Phase::Uploading).packed(packed).progress(progress).transfer(&transfer)
         }
-        Note::Others(approval) => {
-            let waits = approval.as_ref().is_some_and(Approval::is_waiting);
+        Note::Others(others) => {
+            let waits = others.approval.as_ref().is_some_and(Approval::is_waiting);
             let status = if waits { RecordStatus::AwaitingApproval } else { RecordStatus::Running };
-            update.status(status).approval(approval)
+            update.status(status).approval(others.approval).set("waits_until", others.waits_until)
         }
     };
     update.write(connection).await
@@ -332,6 +349,10 @@ impl Update {
     }
 
     fn status(mut self, status: RecordStatus) -> Self {
+        // Only what is queued waits for a window.
+        if status.is_final() {
+            self.query.push(", waits_until = null");
+        }
         self.query.push(match status {
             RecordStatus::AwaitingConfirmation | RecordStatus::AwaitingApproval => {
                 ", waiting_since = clock_timestamp()"
