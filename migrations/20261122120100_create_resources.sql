@@ -4,7 +4,8 @@
 -- is that of references, children and attachment paths: an update leaves those that are alike alone.
 create table resources (
     id text collate "C" primary key,
-    domain_id integer not null references domains,
+    -- A domain is never removed: to look it up for each row would take longer than to write the row.
+    domain_id integer not null,
     type text collate "C" not null,
     name text collate "C" not null,
     directory text collate "C" not null,
@@ -64,6 +65,10 @@ create table resource_versions (
     updated_at timestamptz not null,
     updated_by text not null,
     record_id uuid,
+    -- With it the resource came to be, or came back.
+    created boolean not null,
+    -- It undoes what its record did.
+    undone boolean not null default false,
     imported_record uuid,
     imported_from text,
     imported_at timestamptz,
@@ -143,7 +148,7 @@ create table child_tombstones (
 -- came, where references were rewritten: the target's own body cannot tell it then; `type_digest` is that of the
 -- type file which the entry was read with.
 create table import_bases (
-    domain_id integer not null references domains,
+    domain_id integer not null,
     source_environment text collate "C" not null,
     source_id text collate "C" not null,
     target_id text collate "C" not null,

@@ -52,6 +52,10 @@ create table record_items (
     statuses text[] not null,
     types text[] not null,
     items text compression lz4 not null,
+    -- What became of all that are pending in `items`, where they ended at once: whether their changes were written.
+    applied boolean,
+    -- Of a migration that ended: all of `items` are in the target as they were sent, below this directory.
+    as_sent_below text,
     primary key (record_id, first)
 );
 
@@ -63,6 +67,15 @@ create table record_notes (
     first integer not null,
     notes text compression lz4 not null,
     primary key (record_id, list, first)
+);
+
+-- An import of which all stood as it came when it was planned, with the IDs and content hashes that it lists. Its
+-- entries leave out what their bodies tell. Gone when the record ends.
+create table standing_imports (
+    record_id uuid primary key references records on delete cascade,
+    plan_digest text not null,
+    ids text[] compression lz4 not null,
+    hashes bytea[] not null
 );
 
 -- What a plan needs of each resource of a package, computed when it is parsed; gone when the record ends.

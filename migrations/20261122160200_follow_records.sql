@@ -14,6 +14,7 @@ begin
         where r.record_id = new.id and d.id >= r.block and d.id < r.block + 16777216;
     delete from runs where record_id = new.id;
     delete from import_entries where record_id = new.id;
+    delete from standing_imports where record_id = new.id;
     return null;
 end $$;
 create trigger records_drop_staged after update of status on records

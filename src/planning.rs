@@ -8,30 +8,35 @@ use crate::app::App;
 use crate::db::record_items::{CHUNK, NewChunk};
 use crate::db::records::{Plan as SavedPlan, Record};
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::failure::Warning;
+use crate::domain::failure::{Failure, Warning};
 use crate::domain::id_map::Unwritable;
 use crate::domain::import_plan::{self, Entry, Facts, Options, Plan, Planned};
 use crate::domain::manifest::Manifest;
-use crate::domain::outcome::{Counts, Method, Status, status_of};
+use crate::domain::outcome::{Counts, Drift, Method, Status, status_of};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::secrets;
-use crate::wire::record::{Item, PlanRequest, RecordError};
+use crate::wire::record::{Item, PlanRequest, RecordError, TargetChange};
 
 pub mod carried;
+pub mod difference;
 mod done_before;
 mod fresh;
+pub mod impact;
 pub mod items;
 mod options;
 mod rewritten;
+pub mod standing;
+pub mod touched;
 
 use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;
-use items::{chunk, digest};
+use items::{PlanDigest, chunk};
 pub use options::{OptionError, options};
 use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
+pub use standing::entries;
 
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +96,8 @@ pub struct Planning {
     pub plan: Plan,
     /// Hashes of definitions as the plan's mapping rewrites them.
     rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
+    /// Who changed what has drifted.
+    changed: HashMap<ResourceId, TargetChange>,
     /// Items of an earlier try that are done: they stay as they are.
     done: HashMap<ResourceId, Item>,
 }
@@ -133,7 +140,12 @@ impl Planning {
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
-        Ok(Self { options, facts, plan, rewritten, done })
+        let drifted = plan.items.iter().filter(|item| item.drifted).map(|item| item.new_id.to_string());
+        let changed = db::resources::last_changes(connection, record.domain_id, &drifted.collect::<Vec<_>>()).await?;
+        let changed = changed
+            .into_iter()
+            .filter_map(|(id, by, at)| ResourceId::parse(&id).ok().map(|id| (id, TargetChange { by, at })));
+        Ok(Self { options, facts, plan, rewritten, changed: changed.collect(), done })
     }
 
     /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
@@ -187,10 +199,24 @@ impl Planning {
             errors: planned.errors.clone(),
             warnings: planned.warnings.clone(),
             drifted: planned.drifted,
+            drift: Drift::of(planned.source_changed, planned.drifted),
+            target_changed: self.changed.get(&planned.new_id).filter(|_| planned.drifted).cloned(),
             target_content_hash: existing.map(|hash| hash.to_string()),
             as_sent,
             arrives: None,
         }
+    }
+
+    /// The digest that this plan has where it is previewed.
+    ///
+    /// # Errors
+    /// Never for items of ours.
+    pub fn digest(&self, entries: &[Entry]) -> Result<String, DbError> {
+        let mut digest = PlanDigest::default();
+        for items in self.items(entries, |_| Status::Pending) {
+            digest.add(&chunk(0, &items)?);
+        }
+        Ok(digest.end(self.plan.error.as_ref()))
     }
 
     /// This plan as its record has it, and its items, not executed yet.
@@ -198,19 +224,30 @@ impl Planning {
     /// # Errors
     /// Never for items of ours.
     pub fn preview(&self, entries: &[Entry]) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
-        let (mut counts, mut chunks) = (Counts::default(), Vec::new());
-        for items in self.items(entries, |_| Status::Pending) {
-            items.iter().for_each(|item| counts.add(item.method, item.status));
-            chunks.push(chunk(chunks.len() * CHUNK, &items)?);
-        }
-        let plan = SavedPlan {
-            counts,
-            error: self.plan.error.clone().map(|failure| serde_json::json!(RecordError::from(failure))),
-            warnings: self.plan.warnings.clone(),
-            digest: digest(&chunks, self.plan.error.as_ref()),
-        };
-        Ok((plan, chunks))
+        saved(self.items(entries, |_| Status::Pending), self.plan.error.as_ref(), self.plan.warnings.clone())
     }
+}
+
+/// A plan as its record has it, with its items.
+fn saved(
+    items: impl Iterator<Item = Vec<Item>>,
+    error: Option<&Failure>,
+    warnings: Vec<Warning>,
+) -> Result<(SavedPlan, Vec<NewChunk>), DbError> {
+    let (mut counts, mut chunks, mut digest) = (Counts::default(), Vec::new(), PlanDigest::default());
+    for items in items {
+        items.iter().for_each(|item| counts.add(item.method, item.status));
+        let chunk = chunk(chunks.len() * CHUNK, &items)?;
+        digest.add(&chunk);
+        chunks.push(chunk);
+    }
+    let plan = SavedPlan {
+        counts,
+        error: error.cloned().map(|failure| serde_json::json!(RecordError::from(failure))),
+        warnings,
+        digest: digest.end(error),
+    };
+    Ok((plan, chunks))
 }
 
 /// The manifest of a parsed import.

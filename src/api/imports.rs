@@ -1,8 +1,12 @@
 //! Imports: receive a package, or another one in its place.
 
+pub mod difference;
+pub mod impact;
 pub mod lacking;
 pub mod packages;
+pub mod planned;
 pub mod plans;
+pub mod roll_back;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;

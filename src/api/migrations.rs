@@ -1,5 +1,7 @@
 //! Online migrations.
 
+pub mod relay;
+
 use std::collections::HashSet;
 
 use axum::extract::State;

@@ -173,7 +173,7 @@ pub(in crate::api) async fn lock(
 }
 
 /// Who may approve reads what waits for that, and what he decided himself.
-fn decides(caller: &Caller, record: &rows::Record) -> bool {
+pub(in crate::api) fn decides(caller: &Caller, record: &rows::Record) -> bool {
     let decided_by = record.approval.as_ref().and_then(Approval::decided_by);
     caller.may(Permission::MigrationApprove)
         && record.kind == RecordKind::Import
@@ -226,6 +226,7 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         checklist: told(read(row.checklist, "records.checklist")?),
         checklist_total: row.checklist_total as u64,
         plan_digest: row.plan_digest,
+        rolled_back_by: row.rolled_back_by,
         created_at: row.created_at,
         started_at: row.started_at,
         finished_at: row.finished_at,

@@ -1,6 +1,7 @@
-//! Reading resources: list, one, lineage, revisions.
+//! Reading resources: list, one, lineage.
 
 pub mod attachments;
+pub mod revisions;
 pub mod writes;
 
 use std::collections::HashMap;
@@ -19,13 +20,13 @@ use crate::db::{self, PgConnection};
 use crate::domain::resource::{Hash, ResourceId, parse_directory};
 use crate::domain::type_file::Types;
 use crate::wire::List;
-use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource, Revision};
+use crate::wire::resource::{Imported, Lineage, LineageEdge, LineageNode, ReferenceLine, Resource};
 
 use crate::api::http::AppState;
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query, time};
-use crate::api::http::paging::{Page, cursor, from_cursor, page, page_size};
+use crate::api::http::paging::{cursor, from_cursor, page_size};
 
 /// What a list is narrowed to.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -251,31 +252,4 @@ pub async fn lineage(
         kind: edge.kind.as_str().to_owned(),
     });
     Ok(Json(Lineage { edges: edges.collect(), nodes, truncated: walked.truncated }))
-}
-
-/// The versions of a resource, newest first.
-#[utoipa::path(get, path = "/api/v1/resources/{id}/revisions", params(Page), responses((status = 200, body = List<Revision>)))]
-pub async fn revisions(
-    State(app): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<Page>,
-) -> Result<Json<List<Revision>>, ApiError> {
-    let limit = page_size(query.limit)?;
-    let before: i64 = from_cursor(query.cursor.as_deref())?.unwrap_or(i64::MAX);
-    let mut connection = app.pool.acquire().await?;
-    let row = readable(&mut connection, &caller, &id).await?;
-    let rows = resources::revisions(&mut connection, caller.domain_id(), &row.id, before, limit + 1).await?;
-    Ok(Json(page(
-        rows,
-        limit,
-        |row| row.revision,
-        |row| Revision {
-            revision: row.revision,
-            updated_by: row.updated_by,
-            updated_at: row.updated_at,
-            record_id: row.record_id,
-            content_hash: Hash::from_slice(&row.content_hash).map(|hash| hash.to_string()).unwrap_or_default(),
-        },
-    )))
 }

@@ -46,7 +46,7 @@ pub async fn left_over(connection: &mut PgConnection) -> Result<Vec<Hash>, DbErr
     Ok(found.fetch_all(connection).await?.iter().filter_map(|bytes| Hash::from_slice(bytes)).collect())
 }
 
-/// Which of some bytes nothing names: no attachment, no version, nothing that an import left behind, no record that
+/// Which of some bytes nothing names: no attachment, no version, nothing that an import left behind or a roll back needs, no record that
 /// goes on.
 pub async fn unnamed(connection: &mut PgConnection, hashes: &[Hash]) -> Result<Vec<Hash>, DbError> {
     let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.0.to_vec()).collect();
@@ -54,6 +54,7 @@ pub async fn unnamed(connection: &mut PgConnection, hashes: &[Hash]) -> Result<V
         r#"select h.sha256 as "sha256!" from unnest($1::bytea[]) as h (sha256)
            where not exists (select from attachments a where a.sha256 = h.sha256)
              and not exists (select from attachment_bases b where b.sha256 = h.sha256)
+             and not exists (select from undo_attachments u where u.sha256 = h.sha256)
              and not exists (select from staged_bytes s join records r on r.id = s.record_id
                 where s.sha256 = h.sha256 and r.finished_at is null)
              and not exists (select from resource_versions v, jsonb_array_elements(v.attachments) a

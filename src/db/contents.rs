@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::domain::definition::{Parts, Reference, Target};
 use crate::domain::import_plan::{Contents, Entry};
@@ -96,6 +98,8 @@ pub struct OwnBody {
     pub definition_hash: Hash,
     /// The body.
     pub definition_id: i64,
+    /// Of the resource.
+    pub content_hash: Hash,
 }
 
 /// The bodies of some resources of a domain, by ID.
@@ -105,15 +109,18 @@ pub async fn own_bodies(
     ids: &[String],
 ) -> Result<HashMap<String, OwnBody>, DbError> {
     let found = sqlx::query!(
-        "select id, type, definition_hash, definition_id from resources where domain_id = $1 and id = any($2)",
+        "select id, type, definition_hash, definition_id, content_hash from resources
+         where domain_id = $1 and id = any($2)",
         domain_id,
         ids
     );
     let rows = found.fetch_all(connection).await?;
     let own = rows.into_iter().map(|row| {
-        let definition_hash =
-            Hash::from_slice(&row.definition_hash).ok_or(DbError::Corrupt("resources.definition_hash"))?;
-        Ok((row.id, OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id }))
+        let hash = |bytes: &[u8], column| Hash::from_slice(bytes).ok_or(DbError::Corrupt(column));
+        let definition_hash = hash(&row.definition_hash, "resources.definition_hash")?;
+        let content_hash = hash(&row.content_hash, "resources.content_hash")?;
+        let body = OwnBody { type_key: row.r#type, definition_hash, definition_id: row.definition_id, content_hash };
+        Ok((row.id, body))
     });
     own.collect()
 }
@@ -181,4 +188,114 @@ pub async fn sizes(connection: &mut PgConnection, hashes: &HashSet<Hash>) -> Res
     let found = sqlx::query!("select distinct sha256, size from attachments where sha256 = any($1)", &wanted);
     let found = found.fetch_all(connection).await?;
     Ok(found.into_iter().filter_map(|row| Some((Hash::from_slice(&row.sha256)?, row.size as u64))).collect())
+}
+
+/// A version of a resource, whole.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Its ID.
+    pub id: String,
+    /// Counts up with each change.
+    pub revision: i64,
+    /// Its type.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+    /// User name.
+    pub owner: String,
+    /// Canonical JSON text.
+    pub body: String,
+    /// What belongs to this environment alone.
+    pub overlay: Option<String>,
+    /// `[[path, sha256 or null]]`.
+    pub attachments: String,
+    /// When it was written
+    pub updated_at: DateTime<Utc>,
+    /// and by whom.
+    pub updated_by: String,
+    /// By which record.
+    pub record_id: Option<Uuid>,
+    /// 32 bytes.
+    pub content_hash: Vec<u8>,
+}
+
+/// The current versions of some resources of a domain, by ID.
+pub async fn current(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<String, Version>, DbError> {
+    let found = sqlx::query_as!(
+        Version,
+        r#"select r.id, v.revision, v.type as kind, v.name, v.directory, r.owner, d.body, v.overlay,
+            v.attachments::text as "attachments!", v.updated_at, v.updated_by, v.record_id, v.content_hash
+         from resources r
+         join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+         join definitions d on d.id = v.definition_id
+         where r.domain_id = $1 and r.id = any($2)"#,
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?.into_iter().map(|version| (version.id.clone(), version)).collect())
+}
+
+/// A version of a resource of a domain.
+pub async fn version(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    id: &str,
+    revision: i64,
+) -> Result<Option<Version>, DbError> {
+    let found = sqlx::query_as!(
+        Version,
+        r#"select v.resource_id as id, v.revision, v.type as kind, v.name, v.directory, v.owner, d.body, v.overlay,
+            v.attachments::text as "attachments!", v.updated_at, v.updated_by, v.record_id, v.content_hash
+         from resource_versions v join definitions d on d.id = v.definition_id
+         where v.domain_id = $1 and v.resource_id = $2 and v.revision = $3"#,
+        domain_id,
+        id,
+        revision
+    );
+    Ok(found.fetch_optional(connection).await?)
+}
+
+/// What a record made of a resource: the revision that it wrote last, and the one before it unless it was new.
+pub async fn written(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    record_id: Uuid,
+    id: &str,
+) -> Result<Option<(i64, Option<i64>)>, DbError> {
+    let found = sqlx::query!(
+        r#"select m.last as "last!", case when m.created then null else (
+            select max(b.revision) from resource_versions b
+            where b.domain_id = $1 and b.resource_id = $3 and b.revision < m.first) end as before
+         from (
+            select min(revision) as first, max(revision) as last, bool_or(created) as created from resource_versions
+            where record_id = $2 and domain_id = $1 and resource_id = $3 and not undone
+         ) m where m.last is not null"#,
+        domain_id,
+        record_id,
+        id
+    );
+    Ok(found.fetch_optional(connection).await?.map(|row| (row.last, row.before)))
+}
+
+/// The children of some resources of a domain, (key, ID) by resource.
+pub async fn children(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<HashMap<String, Vec<(String, String)>>, DbError> {
+    let found = sqlx::query!(
+        r#"select r.id, v.children::text as "children!" from resources r
+           join resource_versions v on v.domain_id = r.domain_id and v.resource_id = r.id and v.revision = r.revision
+           where r.domain_id = $1 and r.id = any($2) and v.children <> '[]'"#,
+        domain_id,
+        ids
+    );
+    let read = |text: &str| serde_json::from_str(text).map_err(|_| DbError::Corrupt("resource_versions.children"));
+    found.fetch_all(connection).await?.into_iter().map(|row| Ok((row.id, read(&row.children)?))).collect()
 }

@@ -164,12 +164,16 @@ pub async fn set_limit(connection: &mut PgConnection, kind: &str, limit: Option<
 
 /// Licence limits with what is used of them, over the whole environment: type → (limit, used).
 pub async fn license(connection: &mut PgConnection) -> Result<BTreeMap<String, (u64, u64)>, DbError> {
-    let found = sqlx::query!(
-        r#"select l.type, l.max_count, (select count(*) from resources r where r.type = l.type) as "used!" from license_limits l"#
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(found.into_iter().map(|row| (row.r#type.clone(), (row.max_count as u64, row.used as u64))).collect())
+    let limits = sqlx::query!("select type, max_count from license_limits").fetch_all(&mut *connection).await?;
+    if limits.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut used = used(connection).await?;
+    let with_used = limits.into_iter().map(|row| {
+        let used = used.remove(&row.r#type).unwrap_or_default();
+        (row.r#type, (row.max_count as u64, used))
+    });
+    Ok(with_used.collect())
 }
 
 /// Live resources per type, over the whole environment.

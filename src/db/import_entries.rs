@@ -44,6 +44,7 @@ pub async fn load(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<
 
 /// Forgets the entries of a record; when it ends, the database does so by itself.
 async fn delete(connection: &mut PgConnection, record_id: Uuid) -> Result<(), DbError> {
-    sqlx::query!("delete from import_entries where record_id = $1", record_id).execute(connection).await?;
+    sqlx::query!("delete from import_entries where record_id = $1", record_id).execute(&mut *connection).await?;
+    sqlx::query!("delete from standing_imports where record_id = $1", record_id).execute(connection).await?;
     Ok(())
 }

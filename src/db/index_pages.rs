@@ -29,15 +29,15 @@ pub async fn find(
     found.into_iter().map(|row| Ok((Hash::from_slice(&row.name).ok_or(DbError::Corrupt("hash"))?, row.lines))).collect()
 }
 
-/// Keeps the pages of an import.
-pub async fn keep(
+/// Keeps the pages that an import names, where they are here still.
+pub async fn keep_named(
     connection: &mut PgConnection,
     domain_id: i32,
     source_environment: &str,
     record_id: Uuid,
-    pages: &[Page],
+    names: &[Hash],
 ) -> Result<(), DbError> {
-    let names: Vec<Vec<u8>> = pages.iter().map(|page| page.name.0.to_vec()).collect();
+    let names: Vec<Vec<u8>> = names.iter().map(|name| name.0.to_vec()).collect();
     sqlx::query!(
         "with held as (
              select name from index_pages where domain_id = $1 and source_environment = $2 and name = any($4)
@@ -49,8 +49,22 @@ pub async fn keep(
         record_id,
         &names
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Keeps the pages of an import.
+pub async fn keep(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    source_environment: &str,
+    record_id: Uuid,
+    pages: &[Page],
+) -> Result<(), DbError> {
+    let names: Vec<Hash> = pages.iter().map(|page| page.name).collect();
+    keep_named(connection, domain_id, source_environment, record_id, &names).await?;
+    let names: Vec<Vec<u8>> = names.iter().map(|name| name.0.to_vec()).collect();
     let lines: Vec<&str> = pages.iter().map(|page| page.lines.as_str()).collect();
     sqlx::query!(
         "insert into index_pages (domain_id, source_environment, record_id, name, lines)

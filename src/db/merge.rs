@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::DbError;
+use super::{DbError, tombstones};
 
 /// Who writes, and for which record.
 #[derive(Debug, Clone)]
@@ -54,16 +54,18 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
             return Err(DbError::Busy);
         }
     }
-    // An ID goes on counting where it ever was in this domain: what is deleted has left a tombstone.
+    // An ID goes on counting where it ever was in this domain: what was deleted has left a tombstone, what was rolled
+    // back its last revision.
     sqlx::query(
         "insert into resources (id, domain_id, type, name, directory, name_scope, owner, revision, definition_id,
             definition_hash, content_hash, parts_hash, created_at, updated_at, updated_by, imported_record,
             imported_from, imported_at)
          select s.id, $1, s.type, s.name, s.directory, s.name_scope, s.owner,
-            1 + coalesce(t.revision, 0),
+            1 + greatest(t.revision, l.revision, 0),
             s.definition_id, s.definition_hash, s.content_hash, s.parts_hash, $5, $5, $2, $3, $4,
             case when $3 is null then null else $5 end
          from staged_resources s left join tombstones t on t.domain_id = $1 and t.resource_id = s.id
+            left join last_revisions l on l.domain_id = $1 and l.resource_id = s.id
          where s.base_revision is null",
     )
     .bind(writer.domain_id)
@@ -75,10 +77,10 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     .await?;
     sqlx::query(
         "insert into resource_versions (domain_id, resource_id, revision, type, name, directory, owner, definition_id,
-            definition_hash, content_hash, children, attachments, overlay, updated_at, updated_by, record_id,
+            definition_hash, content_hash, children, attachments, overlay, updated_at, updated_by, record_id, created,
             imported_record, imported_from, imported_at)
          select $1, r.id, r.revision, r.type, r.name, r.directory, r.owner, r.definition_id, r.definition_hash,
-            r.content_hash, s.children, s.attachments, s.overlay, r.updated_at, r.updated_by, $2, r.imported_record,
+            r.content_hash, s.children, s.attachments, s.overlay, r.updated_at, r.updated_by, $2, s.base_revision is null, r.imported_record,
             r.imported_from, r.imported_at
          from staged_resources s join resources r on r.id = s.id",
     )
@@ -86,7 +88,8 @@ pub async fn resources(connection: &mut PgConnection, writer: &Writer<'_>) -> Re
     .bind(writer.record_id)
     .execute(&mut *connection)
     .await?;
-    edges(connection, writer.domain_id, expected > 0).await
+    edges(connection, writer.domain_id, expected > 0).await?;
+    tombstones::lift(connection, writer).await
 }
 
 /// Replaces the references and attachment paths of what is staged, where they are others.
@@ -104,7 +107,6 @@ async fn edges(connection: &mut PgConnection, domain_id: i32, some_exist: bool) 
          select from_id, ordinal, $1, rule, kind, acyclic, to_id, to_type, to_name from staged_references",
         "insert into resource_attachments (resource_id, path, domain_id)
          select s.id, a ->> 0, $1 from staged_resources s, jsonb_array_elements(s.attachments) a where s.new_parts",
-        "delete from tombstones t using staged_resources s where t.resource_id = s.id and t.domain_id = $1 and s.base_revision is null",
     ] {
         sqlx::query(statement).bind(domain_id).execute(&mut *connection).await?;
     }
@@ -134,10 +136,24 @@ pub async fn check_constraints(connection: &mut PgConnection) -> Result<(), DbEr
 }
 
 /// Writes the staged bases; those that are the same already are left alone.
+///
+/// # Errors
+/// [`DbError::Constraint`] `import_bases_pkey` when one that should be new is there.
 pub async fn bases(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
     sqlx::query(
         "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, record_id)
          select $1, $2, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, $3 from staged_bases
+         where is_new",
+    )
+    .bind(writer.domain_id)
+    .bind(writer.source_environment)
+    .bind(writer.record_id)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "insert into import_bases (domain_id, source_environment, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, record_id)
+         select $1, $2, source_id, target_id, source_hash, result_hash, remapping, entry, type_digest, $3 from staged_bases
+         where not is_new
          on conflict (domain_id, source_id, target_id, source_environment) do update set source_hash = excluded.source_hash,
             result_hash = excluded.result_hash, remapping = excluded.remapping, entry = excluded.entry,
             type_digest = excluded.type_digest, record_id = excluded.record_id

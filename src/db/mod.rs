@@ -32,13 +32,16 @@ pub mod record_notes;
 pub mod records;
 pub mod resources;
 pub mod roles;
+pub mod roll_back;
 pub mod rotation;
 pub mod selections;
 pub mod sessions;
 pub mod staging;
+pub mod standing;
 pub mod targets;
 pub mod tombstones;
 pub mod trusted_sources;
+pub mod undo;
 pub mod uploads;
 pub mod users;
 pub mod windows;
@@ -123,13 +126,10 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32, types: 
     let options = options(url)?.options([("idle_in_transaction_session_timeout", idle.as_str())]);
     let options = options.application_name(&application(types));
     // A pool would only say that it took too long.
-    let mut first = <PgConnection as sqlx::Connection>::connect_with(&options).await?;
-    staging::prepare(&mut first).await?;
-    drop(first);
+    drop(<PgConnection as sqlx::Connection>::connect_with(&options).await?);
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10))
-        .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))
         .connect_with(options)
         .await?;
     sqlx::migrate!().run(&pool).await.map_err(|error| DbError::Other(error.into()))?;
@@ -141,6 +141,8 @@ pub async fn connect(url: &str, max_connections: u32, idle_seconds: u32, types: 
 pub fn workers(pool: &PgPool, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
+        // The first job after a quiet time does not wait for one.
+        .min_connections(1)
         .acquire_timeout(Duration::from_secs(10))
         .idle_timeout(Duration::from_secs(60))
         .after_connect(|connection, _| Box::pin(async move { staging::prepare(connection).await }))

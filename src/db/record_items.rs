@@ -15,6 +15,10 @@ pub struct Chunk {
     pub first: i32,
     /// A JSON array.
     pub items: String,
+    /// Whether the changes that its pending items say were written, once that was decided for all of them at once.
+    pub applied: Option<bool>,
+    /// Where all of a migration were in the target as they were sent: below this directory, or none.
+    pub as_sent_below: Option<String>,
 }
 
 /// A chunk to be written.
@@ -52,13 +56,49 @@ pub async fn put(connection: &mut PgConnection, record_id: Uuid, chunk: &NewChun
     sqlx::query!(
         "insert into record_items (record_id, first, methods, statuses, types, items) values ($1, $2, $3, $4, $5, $6)
          on conflict (record_id, first) do update set methods = excluded.methods, statuses = excluded.statuses,
-            types = excluded.types, items = excluded.items",
+            types = excluded.types, items = excluded.items, applied = null, as_sent_below = null",
         record_id,
         chunk.first,
         &chunk.methods,
         &chunk.statuses,
         &chunk.types,
         chunk.items
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends all items of a record as planned, without writing them again; `ends`: the status that each method comes to.
+pub async fn settle(
+    connection: &mut PgConnection,
+    record_id: Uuid,
+    applied: bool,
+    ends: &[(&str, &str)],
+) -> Result<(), DbError> {
+    let (methods, statuses): (Vec<String>, Vec<String>) =
+        ends.iter().map(|(method, status)| ((*method).to_owned(), (*status).to_owned())).unzip();
+    sqlx::query!(
+        "update record_items i set applied = $2, statuses = array(
+            select distinct e.status from unnest($3::text[], $4::text[]) as e(method, status) where e.method = any(i.methods)
+         ) where record_id = $1",
+        record_id,
+        applied,
+        &methods,
+        &statuses
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends all items of a migration as the target has them: as they were sent, below a directory; nothing of them is
+/// written again.
+pub async fn settle_as_sent(connection: &mut PgConnection, record_id: Uuid, below: &str) -> Result<(), DbError> {
+    sqlx::query!(
+        "update record_items set as_sent_below = $2, methods = '{unchanged}', statuses = '{unchanged}' where record_id = $1",
+        record_id,
+        below
     )
     .execute(connection)
     .await?;
@@ -76,7 +116,7 @@ pub async fn chunks(
     let (status, method, kind) = filter;
     let found = sqlx::query_as!(
         Chunk,
-        "select first, items from record_items
+        "select first, items, applied, as_sent_below from record_items
          where record_id = $1 and first > $2 - 500
             and ($3::text is null or $3 = any(statuses)) and ($4::text is null or $4 = any(methods))
             and ($5::text is null or $5 = any(types))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::approval::Approval;
 use crate::domain::outcome::Counts;
-use crate::domain::record::{Phase, RecordKind, RecordStatus};
+use crate::domain::record::{Phase, RecordKind, RecordStatus, Undo, WrongState};
 use crate::domain::transfer::Transfer;
 
 use super::DbError;
@@ -86,6 +86,8 @@ pub struct Record {
     pub waits_until: Option<DateTime<Utc>>,
     /// Who asked for it where it comes from.
     pub source_requested_by: Option<String>,
+    /// Who had it rolled back.
+    pub rolled_back_by: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.
@@ -94,10 +96,23 @@ pub struct Record {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+impl Record {
+    /// It may be cancelled.
+    ///
+    /// # Errors
+    /// It has ended, or what it did is being undone.
+    pub fn cancellable(&self) -> Result<(), WrongState> {
+        match self.transfer.undo {
+            Undo::No => self.status.cancellable(),
+            Undo::Of(_) => Err(WrongState { status: self.status, attempt: "cancelled" }),
+        }
+    }
+}
+
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
     r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.warnings_total, r.checklist, \
-    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.approval, r.waits_until, r.source_requested_by, r.created_at, r.started_at, \
+    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.rolled_back_by, r.approval, r.waits_until, r.source_requested_by, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
 /// Columns that are read as types of the domain.

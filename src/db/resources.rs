@@ -179,6 +179,23 @@ pub async fn overlays(
     rows.into_iter().map(|row| Ok((row.id, overlay(Some(&row.overlay))?))).collect()
 }
 
+/// Who changed some resources of a domain last, and when; nothing for none.
+pub async fn last_changes(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<(String, String, DateTime<Utc>)>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = sqlx::query!(
+        "select id, updated_by, updated_at from resources where domain_id = $1 and id = any($2)",
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.updated_by, row.updated_at)).collect())
+}
+
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.
 pub async fn select(
     connection: &mut PgConnection,

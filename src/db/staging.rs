@@ -12,6 +12,15 @@ use crate::domain::resource_type::ResourceType;
 use super::DbError;
 use super::copy::Rows;
 
+/// Makes the staging tables where the connection does not have them: not every request stages something.
+pub async fn ensure(connection: &mut PgConnection) -> Result<(), DbError> {
+    let there = sqlx::query_scalar::<_, bool>("select to_regclass('pg_temp.staged_bases') is not null");
+    if !there.fetch_one(&mut *connection).await? {
+        prepare(connection).await?;
+    }
+    Ok(())
+}
+
 /// Makes the staging tables of a new connection.
 pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection
@@ -33,7 +42,7 @@ pub(super) async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::E
         ) on commit delete rows;
         create temporary table if not exists staged_bases (
             source_id text collate "C" not null, target_id text collate "C" not null, source_hash bytea not null,
-            result_hash bytea not null, remapping text not null, entry text, type_digest bytea
+            result_hash bytea not null, remapping text not null, entry text, type_digest bytea, is_new boolean not null
         ) on commit delete rows;
         "#,
         )
@@ -188,7 +197,7 @@ impl Staged {
 /// Tells the planner what is staged: without it a merge of 10,000 rows takes a minute.
 pub async fn analyze(connection: &mut PgConnection) -> Result<(), DbError> {
     connection
-        .execute("analyze staged_resources (ordinal, id, base_revision); analyze staged_references (from_id); analyze staged_bases (source_id)")
+        .execute("set local default_statistics_target = 10; analyze staged_resources (ordinal, id, base_revision); analyze staged_references (from_id); analyze staged_bases (source_id)")
         .await?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! What was deleted here: resources, and children of resources.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::DbError;
+use super::merge::Writer;
 
 /// Which of some IDs were deleted in a domain.
 pub async fn by_ids(connection: &mut PgConnection, domain_id: i32, ids: &[String]) -> Result<Vec<String>, DbError> {
@@ -35,11 +37,29 @@ pub async fn of_staged(connection: &mut PgConnection, domain_id: i32) -> Result<
     .bind(domain_id)
     .execute(&mut *connection)
     .await?;
-    revive(connection, domain_id).await
+    revive(connection, domain_id, None).await
 }
 
-/// Forgets the tombstones of children that what is staged brings back.
-pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(), DbError> {
+/// Lifts the tombstones of what is staged as new; an import keeps them for its roll back.
+pub(super) async fn lift(connection: &mut PgConnection, writer: &Writer<'_>) -> Result<(), DbError> {
+    sqlx::query(
+        "with lifted as (
+            delete from tombstones t using staged_resources s
+            where t.resource_id = s.id and t.domain_id = $1 and s.base_revision is null returning t.*
+         )
+         insert into undo_tombstones (record_id, resource_id, type, revision, children, deleted_at, deleted_by)
+         select $2, resource_id, type, revision, children, deleted_at, deleted_by from lifted where $2 is not null
+         on conflict do nothing",
+    )
+    .bind(writer.domain_id)
+    .bind(writer.record_id)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Forgets the tombstones of children that what is staged brings back; an import keeps them for its roll back.
+pub async fn revive(connection: &mut PgConnection, domain_id: i32, record_id: Option<Uuid>) -> Result<(), DbError> {
     // Mostly there are none, and children are many: only those of resources that have some are unpacked, once each.
     sqlx::query(
         "with touched as materialized (
@@ -48,11 +68,15 @@ pub async fn revive(connection: &mut PgConnection, domain_id: i32) -> Result<(),
          ), back as materialized (
             select s.id, c ->> 0 as key, c ->> 1 as child_id
             from touched s cross join lateral jsonb_array_elements(s.children) c
+         ), revived as (
+            delete from child_tombstones t using back b
+            where t.domain_id = $1 and t.resource_id = b.id and t.key = b.key and t.child_id = b.child_id returning t.*
          )
-         delete from child_tombstones t using back b
-         where t.domain_id = $1 and t.resource_id = b.id and t.key = b.key and t.child_id = b.child_id",
+         insert into undo_child_tombstones (record_id, resource_id, key, child_id, deleted_at)
+         select $2, resource_id, key, child_id, deleted_at from revived where $2 is not null on conflict do nothing",
     )
     .bind(domain_id)
+    .bind(record_id)
     .execute(connection)
     .await?;
     Ok(())

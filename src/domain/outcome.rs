@@ -24,6 +24,12 @@ pub enum Method {
     Blocked,
 }
 
+impl Method {
+    /// Each of them.
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Update, Self::Unchanged, Self::Skip, Self::Map, Self::Delete, Self::Blocked];
+}
+
 words!(Method {
     Create = "create",
     Update = "update",
@@ -57,6 +63,30 @@ words!(Status {
     Skipped = "skipped",
     Unchanged = "unchanged",
 });
+
+/// Who changed a resource since it was last imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Drift {
+    /// The environment that it comes from alone: an ordinary update.
+    Source,
+    /// The target alone.
+    Target,
+    /// Both of them.
+    Both,
+}
+
+impl Drift {
+    /// From what is known of either side.
+    pub fn of(source_changed: bool, target_changed: bool) -> Option<Self> {
+        match (source_changed, target_changed) {
+            (true, true) => Some(Self::Both),
+            (true, false) => Some(Self::Source),
+            (false, true) => Some(Self::Target),
+            (false, false) => None,
+        }
+    }
+}
 
 /// How many items of a record have each method and status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

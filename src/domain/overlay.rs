@@ -11,6 +11,7 @@ use super::resource_type::ResourceType;
 
 mod location;
 mod marker;
+mod undo;
 
 use location::{Elements, Same, id, same};
 pub use location::{Location, Step, leads_to, openings};

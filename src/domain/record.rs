@@ -30,11 +30,13 @@ pub enum JobKind {
     Migrate,
     /// Has a target cancel what was sent to it.
     Recall,
+    /// Undoes an import, here or at its target.
+    RollBack,
 }
 
 impl JobKind {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate, Self::Recall];
+    pub const ALL: [Self; 6] = [Self::Export, Self::Parse, Self::Execute, Self::Migrate, Self::Recall, Self::RollBack];
 
     /// The record goes on with it, and ends with it; or it is done beside a record, whatever becomes of that one.
     pub fn carries_record(self) -> bool {
@@ -46,7 +48,7 @@ impl JobKind {
         match self {
             Self::Export => Some(Phase::Resolving),
             Self::Parse => Some(Phase::Parsing),
-            Self::Execute => Some(Phase::Applying),
+            Self::Execute | Self::RollBack => Some(Phase::Applying),
             Self::Migrate | Self::Recall => None,
         }
     }
@@ -141,7 +143,7 @@ pub struct WrongState {
 }
 
 words!(RecordKind { Export = "export", Import = "import", Online = "online" });
-words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate", Recall = "recall" });
+words!(JobKind { Export = "export", Parse = "parse", Execute = "execute", Migrate = "migrate", Recall = "recall", RollBack = "roll_back" });
 words!(RecordStatus {
     Queued = "queued",
     Running = "running",
@@ -210,6 +212,17 @@ impl RecordStatus {
         if self.is_final() { Err(WrongState { status: self, attempt: "cancelled" }) } else { Ok(()) }
     }
 
+    /// It may be rolled back.
+    ///
+    /// # Errors
+    /// It has not ended, or nothing of it was written.
+    pub fn undoable(self) -> Result<Undo, WrongState> {
+        match self {
+            Self::Succeeded | Self::PartiallySucceeded => Ok(Undo::Of(self)),
+            _ => Err(WrongState { status: self, attempt: "rolled back" }),
+        }
+    }
+
     /// It may be tried again.
     ///
     /// # Errors
@@ -222,6 +235,17 @@ impl RecordStatus {
     }
 }
 
+/// Whether what a record did is being undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    /// It is not.
+    #[default]
+    No,
+    /// It is; it had ended so, and does again if the roll back is refused.
+    Of(RecordStatus),
+}
+
 /// A status that a record ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Final(RecordStatus);
@@ -231,6 +255,8 @@ impl Final {
     pub const SUCCEEDED: Self = Self(RecordStatus::Succeeded);
     /// [`RecordStatus::Failed`].
     pub const FAILED: Self = Self(RecordStatus::Failed);
+    /// [`RecordStatus::RolledBack`].
+    pub const ROLLED_BACK: Self = Self(RecordStatus::RolledBack);
     /// [`RecordStatus::Cancelled`].
     pub const CANCELLED: Self = Self(RecordStatus::Cancelled);
 

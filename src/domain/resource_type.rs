@@ -102,6 +102,17 @@ pub struct Child {
     pub key: String,
 }
 
+/// One `[[child_reference]]`: where a definition uses children of another resource.
+#[derive(Debug, Clone)]
+pub struct ChildReference {
+    /// Where the IDs of the children stand.
+    pub path: Path,
+    /// Where the ID of the resource stands whose children are meant.
+    pub of: Path,
+    /// [`Child::key`] of these children.
+    pub key: String,
+}
+
 /// A resource type.
 #[derive(Debug)]
 pub struct ResourceType {
@@ -121,6 +132,8 @@ pub struct ResourceType {
     pub rules: Vec<Rule>,
     /// Children.
     pub children: Vec<Child>,
+    /// Where children of other resources are used.
+    pub child_references: Vec<ChildReference>,
     /// Paths whose strings are attachment paths.
     pub attachments: Vec<Path>,
     /// Slots of secrets.

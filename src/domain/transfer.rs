@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::record::Undo;
+
 /// What a record needs to go on after any interruption, besides its package and the record at the target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,6 +22,8 @@ pub struct Transfer {
     pub last_word: LastWord,
     /// Which try it is.
     pub run: Run,
+    /// Whether it is being undone.
+    pub undo: Undo,
 }
 
 /// How much is sent to a target.

@@ -1,6 +1,6 @@
 //! Type files: their shape in TOML, what is checked at the start, all types of an environment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::json_path::{Path, Slot};
 use super::resource::Hash;
-use super::resource_type::{Child, Kind, Label, Place, ResourceType, Rule, UniqueName};
+use super::resource_type::{Child, ChildReference, Kind, Label, Place, ResourceType, Rule, UniqueName};
 use super::type_overlaps::{self, Named};
 
 /// All types of an environment.
@@ -30,7 +30,13 @@ impl Types {
             types.by_key.insert(compiled.key.clone(), compiled.clone());
             named.push((file.to_owned(), compiled));
         }
+        let keys: HashSet<&str> =
+            named.iter().flat_map(|(_, kind)| &kind.children).map(|child| child.key.as_str()).collect();
         for (file, compiled) in &named {
+            if let Some(found) = compiled.child_references.iter().find(|found| !keys.contains(found.key.as_str())) {
+                let reason = format!("names {}, which is no key of a [[child]]", found.key);
+                return Err(TypeError::new(file, "child_reference.key", reason));
+            }
             let unknown = compiled.rules.iter().flat_map(|rule| &rule.to).find(|key| types.get(key).is_none());
             if let Some(key) = unknown {
                 return Err(TypeError::new(
@@ -96,6 +102,8 @@ struct File {
     #[serde(default)]
     child: Vec<FileChild>,
     #[serde(default)]
+    child_reference: Vec<FileChildReference>,
+    #[serde(default)]
     attachment: Vec<FilePath>,
     #[serde(default)]
     secrets: FilePaths,
@@ -153,6 +161,14 @@ enum By {
 #[serde(deny_unknown_fields)]
 struct FileChild {
     path: String,
+    key: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileChildReference {
+    path: String,
+    of: String,
     key: String,
 }
 
@@ -236,6 +252,14 @@ fn compile(name: &str, text: &str) -> Result<ResourceType, TypeError> {
             .child
             .into_iter()
             .map(|child| Ok(Child { path: path("child.path", &child.path)?, key: child.key }))
+            .collect::<Result<_, TypeError>>()?,
+        child_references: file
+            .child_reference
+            .into_iter()
+            .map(|found| {
+                let of = path("child_reference.of", &found.of)?;
+                Ok(ChildReference { path: path("child_reference.path", &found.path)?, of, key: found.key })
+            })
             .collect::<Result<_, TypeError>>()?,
         attachments: file
             .attachment

@@ -13,7 +13,7 @@ use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::approval::Approval;
 use crate::domain::checklist::numbered;
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
-use crate::domain::outcome::{Counts, Method};
+use crate::domain::outcome::{Counts, Method, status_of};
 use crate::domain::record::{Final, JobKind};
 use crate::domain::resource::Hash;
 use crate::domain::transfer::{Run, Transfer};
@@ -23,7 +23,7 @@ use crate::wire::record::{PlanRequest, RecordError};
 
 use super::stage;
 use super::staging::{Outcome, Staging};
-use super::{Context, JobError, left, rewrite};
+use super::{Context, JobError, left, rewrite, standing};
 
 /// How often staging is done again because the target moved meanwhile.
 const TRIES: usize = 3;
@@ -39,7 +39,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         transaction.commit().await?;
         return Ok(());
     }
-    let entries = Arc::new(db::import_entries::load(&mut connection, record.id).await?);
+    if standing::done(&context, &mut connection, &record, &request).await? {
+        return Ok(());
+    }
+    let entries = Arc::new(planning::entries(&context.app, &mut connection, record.id).await?);
     let manifest = planning::manifest(&mut connection, record.id).await?;
     trust::check(&context.app, &mut connection, record.domain_id, &manifest.environment).await?;
     let blocks: HashSet<i64> =
@@ -111,8 +114,7 @@ impl Attempt<'_> {
         let outcome = stage::stage(&staging, &mut transaction, rewritten).await?;
         if outcome.written.is_empty() && outcome.filled == 0 {
             // Nothing of the catalogue changes, so nothing that others change meanwhile can matter.
-            merge::bases(&mut transaction, &self.writer()).await?;
-            db::attachment_bases::note(&mut transaction, &self.writer(), &self.brought(&planning)).await?;
+            self.leave_behind(&mut transaction, &planning).await?;
             self.finish(&mut transaction, &planning, true, outcome).await?;
             transaction.commit().await?;
             return Ok(Attempted::Done);
@@ -161,14 +163,25 @@ impl Attempt<'_> {
     async fn merge(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
         let writer = self.writer();
         merge::resources(connection, &writer).await?;
-        db::tombstones::revive(connection, writer.domain_id).await?;
+        db::tombstones::revive(connection, writer.domain_id, writer.record_id).await?;
+        db::undo::attachments(connection, writer.domain_id, self.import.record.id).await?;
         let changed = merge::attachments(connection, writer.domain_id).await?;
         if !changed.is_empty() {
             db::attachments::refresh_hashes(connection, writer.domain_id, &changed, Cause::Import).await?;
         }
         merge::check_constraints(connection).await?;
+        self.leave_behind(connection, planning).await
+    }
+
+    /// What the next import from this source compares with; what that replaces is kept for a roll back.
+    async fn leave_behind(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), DbError> {
+        let (writer, brought) = (self.writer(), self.brought(planning));
+        if !planning.facts.bases.is_empty() {
+            db::undo::bases(connection, &writer).await?;
+        }
         merge::bases(connection, &writer).await?;
-        db::attachment_bases::note(connection, &writer, &self.brought(planning)).await
+        db::undo::attachment_bases(connection, &writer, &brought).await?;
+        db::attachment_bases::note(connection, &writer, &brought).await
     }
 
     /// The attachment bytes that this import leaves behind under their own paths, where an earlier one left others.
@@ -217,6 +230,29 @@ impl Attempt<'_> {
         Ok(db::jobs::end(connection, &self.context.job).await?)
     }
 
+    /// Ends the items. Where they are those of the plan that the record has, they are not written again.
+    async fn end_items(
+        &self,
+        connection: &mut PgConnection,
+        planning: &Planning,
+        applied: bool,
+    ) -> Result<Counts, JobError> {
+        let record = self.import.record;
+        let mut counts = Counts::default();
+        if record.transfer.run == Run::First && record.plan_digest == Some(planning.digest(self.entries)?) {
+            planning::items::settle(connection, record.id, applied).await?;
+            planning.plan.items.iter().for_each(|item| counts.add(Some(item.method), status_of(item.method, applied)));
+            return Ok(counts);
+        }
+        db::record_items::clear(connection, record.id).await?;
+        for (number, items) in planning.executed(self.entries, applied).enumerate() {
+            items.iter().for_each(|item| counts.add(item.method, item.status));
+            let chunk = planning::items::chunk(number * CHUNK, &items)?;
+            db::record_items::put(connection, record.id, &chunk).await?;
+        }
+        Ok(counts)
+    }
+
     /// Items, counts and state, in the same transaction; the fence is its last statement.
     async fn finish(
         &self,
@@ -225,13 +261,7 @@ impl Attempt<'_> {
         applied: bool,
         outcome: Outcome,
     ) -> Result<(), JobError> {
-        let mut counts = Counts::default();
-        db::record_items::clear(connection, self.import.record.id).await?;
-        for (number, items) in planning.executed(self.entries, applied).enumerate() {
-            items.iter().for_each(|item| counts.add(item.method, item.status));
-            let chunk = planning::items::chunk(number * CHUNK, &items)?;
-            db::record_items::put(connection, self.import.record.id, &chunk).await?;
-        }
+        let counts = self.end_items(connection, planning, applied).await?;
         let mut checklist = outcome.checklist;
         checklist.extend(left::features(self.entries, &planning.facts.disabled));
         if applied {

@@ -22,7 +22,7 @@ use crate::wire::record::{Item, PackageInfo};
 use super::carry::Recipient;
 use super::courier::Courier;
 use super::pack::Prepared;
-use super::{Context, JobError, blocking, carry, negotiate, pack};
+use super::{Context, Items, JobError, blocking, carry, negotiate, pack};
 
 /// What an export, or the export of a migration, keeps in its record's options.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let exported = make(&context, &record, None).await?;
     let items: Vec<Item> = exported.resolved.nodes().iter().map(|node| item(node, Status::Succeeded)).collect();
     let rest = Rest::Exported(exported.packed, planning::items::counts(&items));
-    context.end(Some(&items), rest).await?;
+    context.end(Items::Replaced(&items), rest).await?;
     match &record.package_key {
         Some(replaced) => Ok(context.app.store.delete(replaced).await?),
         None => Ok(()),
@@ -224,6 +224,8 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         errors: Vec::new(),
         warnings: Vec::new(),
         drifted: false,
+        drift: None,
+        target_changed: None,
         target_content_hash: None,
         as_sent: false,
         arrives: None,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::db::contents::{self, Wanted};
+use crate::db::contents::{self, OwnBody, Wanted};
 use crate::db::{DbError, PgConnection};
 use crate::domain::closure::Reason;
 use crate::domain::definition::Parts;
@@ -28,17 +28,17 @@ pub(super) struct Line {
     pub(super) id: ResourceId,
     #[serde(rename = "type")]
     pub(super) type_key: String,
-    name: String,
-    directory: String,
+    pub(super) name: String,
+    pub(super) directory: String,
     content_hash: Hash,
-    definition_hash: Hash,
+    pub(super) definition_hash: Hash,
     pub(super) reason: Reason,
     #[serde(default)]
     owner: Option<String>,
     #[serde(default)]
     left_out: bool,
     /// (path, hash of the bytes that the package has), in the order of the paths.
-    attachments: Vec<(String, Option<Hash>)>,
+    pub(super) attachments: Vec<(String, Option<Hash>)>,
 }
 
 impl Line {
@@ -85,6 +85,10 @@ pub(super) struct Index {
     present: HashSet<Hash>,
     values: HashMap<ResourceId, Overlay>,
     thin: bool,
+    /// The package holds secrets.
+    pub(super) secrets: bool,
+    /// Nothing stands in it but in pages that were here before.
+    pub(super) all_paged: bool,
 }
 
 impl Index {
@@ -106,7 +110,8 @@ impl Index {
             }
             Ok(())
         })?;
-        let mut values = values(package, &reading.seen)?;
+        let (mut values, secrets) = (values(package, &reading.seen)?, package.has_secrets());
+        let all_paged = reading.lines.is_empty();
         for text in pages.iter().flat_map(|lines| lines.lines()) {
             let PageLine {
                 id,
@@ -138,7 +143,7 @@ impl Index {
             })?;
         }
         let Reading { lines, sent, .. } = reading;
-        Ok(Self { lines, sent, present, values, thin })
+        Ok(Self { lines, sent, present, values, thin, secrets, all_paged })
     }
 
     /// It in pages, as whoever sent it would cut them.
@@ -156,6 +161,16 @@ impl Index {
             values: self.values(&line.id).cloned().unwrap_or_default(),
         };
         pages::cut(self.lines.iter().map(line).collect())
+    }
+
+    /// The bodies that the domain has of what it lists, by ID.
+    pub(super) async fn own_bodies(
+        &self,
+        connection: &mut PgConnection,
+        domain_id: i32,
+    ) -> Result<HashMap<String, OwnBody>, DbError> {
+        let ids: Vec<String> = self.lines.iter().map(|line| line.id.to_string()).collect();
+        contents::own_bodies(connection, domain_id, &ids).await
     }
 
     /// How many resources it lists.
@@ -239,9 +254,8 @@ pub(super) async fn known(
     domain_id: i32,
     manifest: &Manifest,
     index: &Index,
+    own: &HashMap<String, OwnBody>,
 ) -> Result<HashMap<usize, Entry>, DbError> {
-    let ids: Vec<String> = index.lines.iter().map(|line| line.id.to_string()).collect();
-    let own = contents::own_bodies(connection, domain_id, &ids).await?;
     let same_type = |key: &str| app.types.get(key).is_some_and(|kind| manifest.types.get(key) == Some(&kind.digest));
     let alike = |line: &Line| {
         let body = own.get(line.id.as_str())?;
@@ -325,7 +339,7 @@ pub(super) async fn complete(
 }
 
 /// What the index says of a resource that nobody has.
-fn bare(line: &Line) -> Entry {
+pub(super) fn bare(line: &Line) -> Entry {
     Entry {
         id: line.id.clone(),
         type_key: line.type_key.clone(),

@@ -20,7 +20,7 @@ use crate::wire::record::{Item, PlanRequest, RecordError};
 
 use super::courier::Courier;
 use super::migration_options::MigrationOptions;
-use super::{Context, JobError, deliver, export, mirrored, notes};
+use super::{Context, Items, JobError, deliver, export, mirrored, notes};
 
 /// How often contents that the target turns out to lack are sent after all.
 const SENDINGS: usize = 3;
@@ -112,7 +112,7 @@ async fn pack(courier: &Courier, record: &Record, extent: Extent) -> Result<(), 
     };
     let items: Vec<Item> = exported.nodes().map(item).collect();
     let sending = Note::Sending(exported.packed, record.transfer.clone().packed(extent));
-    courier.context.keep(Some(&items), sending).await?;
+    courier.context.keep(Items::Replaced(&items), sending).await?;
     match &record.package_key {
         Some(replaced) => Ok(courier.context.app.store.delete(replaced).await?),
         None => Ok(()),
@@ -301,15 +301,21 @@ async fn show(
         plan_digest: planned.plan_digest,
         transfer: record.transfer.shown(),
     };
-    context.end(unless_none(&items), Rest::Shown(shown)).await?;
+    context.end(replaced(&items), Rest::Shown(shown)).await?;
     Ok(Next::Shown)
 }
 
 /// Ends this record as the one there ended, with its items.
 async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record) -> Result<(), JobError> {
     let context = &courier.context;
-    let items = mirrored::items(courier, record, ended, Status::Unchanged).await?;
-    let items: Vec<Item> = items.into_iter().map(|item| Item { arrives: None, ..item }).collect();
+    let below = mirrored::all_as_sent(courier, record, ended).await?;
+    let items: Vec<Item> = match &below {
+        Some(_) => Vec::new(),
+        None => {
+            let items = mirrored::items(courier, record, ended, Status::Unchanged).await?;
+            items.into_iter().map(|item| Item { arrives: None, ..item }).collect()
+        }
+    };
     let (theirs, checklist) = notes::all(courier, record, ended).await?;
     let mut warnings: Vec<Warning> = {
         let mut connection = context.app.pool.acquire().await?;
@@ -320,15 +326,16 @@ async fn mirror(courier: &Courier, record: &Record, ended: &wire::record::Record
     let executed = Executed {
         status: RecordStatus::parse(&ended.status).and_then(RecordStatus::ended).unwrap_or(Final::FAILED),
         counts: if items.is_empty() { ended.counts } else { planning::items::counts(&items) },
-        resources: items.len() as u64,
+        resources: if below.is_some() { ended.counts.unchanged } else { items.len() as u64 },
         error: ended.error.as_ref().map(|error| serde_json::json!(error)),
         warnings,
         checklist,
     };
-    context.end(unless_none(&items), Rest::Executed(executed)).await
+    let items = below.as_deref().map_or_else(|| replaced(&items), |below| Items::AsSent { below });
+    context.end(items, Rest::Executed(executed)).await
 }
 
 /// Where the target has none, as its import failed before it had any, those that were sent stay.
-fn unless_none(items: &[Item]) -> Option<&[Item]> {
-    (!items.is_empty()).then_some(items)
+fn replaced(items: &[Item]) -> Items<'_> {
+    if items.is_empty() { Items::Kept } else { Items::Replaced(items) }
 }

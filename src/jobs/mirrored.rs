@@ -10,7 +10,7 @@ use crate::domain::resource::{below, content_hash};
 use crate::planning;
 use crate::remote::RemoteError;
 use crate::wire;
-use crate::wire::record::Item;
+use crate::wire::record::{Item, PackageInfo};
 
 use super::courier::Courier;
 use super::migration_options::MigrationOptions;
@@ -20,6 +20,24 @@ use super::{JobError, lines};
 pub(super) fn arrives(node: &Node, named: &[Named], prefix: Option<&str>) -> String {
     let directory = below(prefix, &node.directory);
     content_hash(&node.kind, &node.name, &directory, &node.definition_hash, &lines::hashes_of(named, node)).to_string()
+}
+
+/// The directory below which all resources of a migration are in the target as they were sent, once its import has
+/// ended; none where one is not.
+pub(super) async fn all_as_sent(
+    courier: &Courier,
+    record: &Record,
+    there: &wire::record::Record,
+) -> Result<Option<String>, JobError> {
+    let package = record.package.clone().map(serde_json::from_value::<PackageInfo>);
+    let sent = package.and_then(Result::ok).map_or(0, |package| package.resources);
+    if sent == 0 || there.counts.unchanged != sent {
+        return Ok(None);
+    }
+    let others = courier.tried(|| courier.remote.items(there.id, Some("unchanged"), None)).await??;
+    let none = others.items.is_empty() && others.next_cursor.is_none();
+    let prefix = planning::options(&MigrationOptions::of(record)?.plan).ok().and_then(|plan| plan.directory_prefix);
+    Ok(none.then(|| prefix.unwrap_or_default()))
 }
 
 /// All items of the import there; those that are as they were sent have this status.
@@ -38,7 +56,7 @@ pub(super) async fn items(
     let unchanged = fetched.iter().filter(|item| item.method == Some(Method::Unchanged)).count();
     // An import that has no items leaves none out.
     if own.len() - fetched.len() == (there.counts.unchanged as usize).saturating_sub(unchanged)
-        && let Some(items) = fill(&own, fetched, |own| as_sent(own, status, prefix.as_deref()))
+        && let Some(items) = fill(&own, fetched, |own| planning::items::as_sent(own, status, prefix.as_deref()))
     {
         return Ok(items);
     }
@@ -78,22 +96,4 @@ fn fill(own: &[Item], fetched: Vec<Item>, made: impl Fn(&Item) -> Item) -> Optio
     });
     let items = items.collect();
     fetched.next().is_none().then_some(items)
-}
-
-/// What the target says of a resource that it has as it was sent.
-fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
-    Item {
-        selected: true,
-        method: Some(Method::Unchanged),
-        status,
-        new_id: Some(own.resource_id.clone()),
-        new_directory: Some(below(prefix, &own.directory)),
-        new_name: None,
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        drifted: false,
-        target_content_hash: own.arrives.clone(),
-        as_sent: true,
-        ..own.clone()
-    }
 }

@@ -22,9 +22,11 @@ mod parse;
 mod recall;
 pub mod rederive;
 mod rewrite;
+mod roll_back;
 pub mod runner;
 mod stage;
 mod staging;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +53,7 @@ pub fn work(kind: JobKind) -> runner::Work {
         JobKind::Execute => |context| Box::pin(execute::run(context)),
         JobKind::Migrate => |context| Box::pin(migrate::run(context)),
         JobKind::Recall => |context| Box::pin(recall::run(context)),
+        JobKind::RollBack => |context| Box::pin(roll_back::run(context)),
     }
 }
 
@@ -63,6 +66,19 @@ pub struct Context {
     pub job: Job,
     /// Its place among the jobs of its kind that run at once.
     slot: Slot,
+}
+
+/// What becomes of the items of a record.
+pub(crate) enum Items<'a> {
+    /// They stay as they are.
+    Kept,
+    /// These take their place.
+    Replaced(&'a [Item]),
+    /// The target has all of them as they were sent, below a directory.
+    AsSent {
+        /// Or none.
+        below: &'a str,
+    },
 }
 
 /// A place among the jobs of a kind that run at once. One that waits for another environment gives it back
@@ -109,38 +125,43 @@ impl Context {
 
     /// Writes to the record while the job goes on.
     pub(crate) async fn note(&self, note: Note) -> Result<(), JobError> {
-        self.keep(None, note).await
+        self.keep(Items::Kept, note).await
     }
 
     /// Says what others decide of the record where it was brought to. How often the job was begun before does not count
     /// any more: they may take long.
     pub(crate) async fn others(&self, others: Others) -> Result<(), JobError> {
-        let mut transaction = self.write(None).await?;
+        let mut transaction = self.write(Items::Kept).await?;
         db::records::note(&mut transaction, self.job.record_id, Note::Others(others)).await?;
         db::jobs::begin_anew(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// The same with other items, if there are any.
-    pub(crate) async fn keep(&self, items: Option<&[Item]>, note: Note) -> Result<(), JobError> {
+    /// The same, and its items.
+    pub(crate) async fn keep(&self, items: Items<'_>, note: Note) -> Result<(), JobError> {
         let mut transaction = self.write(items).await?;
         db::records::note(&mut transaction, self.job.record_id, note).await?;
         db::jobs::fence(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }
 
-    /// The record comes to rest, with other items if there are any, and the job has ended.
-    pub(crate) async fn end(&self, items: Option<&[Item]>, rest: Rest) -> Result<(), JobError> {
+    /// The record comes to rest, and so do its items, and the job has ended.
+    pub(crate) async fn end(&self, items: Items<'_>, rest: Rest) -> Result<(), JobError> {
         let mut transaction = self.write(items).await?;
         db::records::rest(&mut transaction, self.job.record_id, rest).await?;
         db::jobs::end(&mut transaction, &self.job).await?;
         Ok(transaction.commit().await?)
     }
 
-    async fn write(&self, items: Option<&[Item]>) -> Result<Transaction<'static, Postgres>, JobError> {
+    async fn write(&self, items: Items<'_>) -> Result<Transaction<'static, Postgres>, JobError> {
         let mut transaction = self.app.pool.begin().await?;
-        if let Some(items) = items {
-            db::record_items::replace(&mut transaction, self.job.record_id, &planning::items::chunks(items)?).await?;
+        let id = self.job.record_id;
+        match items {
+            Items::Kept => {}
+            Items::Replaced(items) => {
+                db::record_items::replace(&mut transaction, id, &planning::items::chunks(items)?).await?;
+            }
+            Items::AsSent { below } => db::record_items::settle_as_sent(&mut transaction, id, below).await?,
         }
         Ok(transaction)
     }
@@ -160,6 +181,9 @@ impl Context {
     pub(crate) async fn fail(&self, error: RecordError) -> Result<(), JobError> {
         if !self.job.kind.carries_record() {
             return self.done().await;
+        }
+        if self.job.kind == JobKind::RollBack {
+            return roll_back::stands(self, &self.record().await?, error).await;
         }
         let mut transaction = self.app.pool.begin().await?;
         let ended = planning::items::finalise_items(&mut transaction, self.job.record_id).await?;

@@ -12,6 +12,7 @@ use tracing::info;
 use crate::app::App;
 use crate::db::definitions::{self, Bodies};
 use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
+use crate::db::standing::Listed;
 use crate::db::{self, Acquire, DbError, PgConnection};
 use crate::domain::approval::Approval;
 use crate::domain::import_plan::Entry;
@@ -29,7 +30,7 @@ use crate::wire::record::PlanRequest;
 
 use super::decode::decode;
 use super::index::{self, Index};
-use super::{Context, JobError, blocking};
+use super::{Context, JobError, blocking, standing};
 
 /// Batches of lines worked on at once.
 const AT_ONCE: usize = 2;
@@ -63,8 +64,8 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let package = open(app, record).await?;
     let manifest = package.manifest.clone();
     let mut connection = context.connection().await?;
-    let Parsed { mut entries, block, unsent, pages, package } =
-        read(context, &mut connection, &manifest, package).await?;
+    let Parsed { mut entries, standing, block, unsent, pages, package } =
+        read(context, &mut connection, (record, &manifest), package).await?;
     let package = carry(app, &mut connection, record, package, &mut entries).await?;
     drop(package);
 
@@ -79,16 +80,26 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     let signature = trust::check(app, &mut transaction, record.domain_id, &manifest.environment).await?;
     let options = PlanRequest::of(&record.options).ok_or(DbError::Corrupt("records.options"))?;
     let import = Import { app, record, manifest: &manifest, request: &options, entries: &entries };
-    let planning = Planning::make(import, &mut transaction).await?;
-    let (plan, items) = planning.preview(&entries)?;
-    // One that was executed and is tried again goes on by itself.
-    let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
-    let asked = record.approval.as_ref().filter(|approval| approval.is_waiting());
-    let next = match asked {
-        _ if !executed => Next::Confirm,
-        Some(asked) => Next::Approve(Approval { plan_digest: Some(plan.digest.clone()), ..asked.clone() }),
-        None => Next::Execute,
+    let (plan, items, next) = match &standing {
+        Some(_) => {
+            let (plan, items) = planning::standing::preview(app, &manifest, &entries)?;
+            (plan, items, Next::Confirm)
+        }
+        None => {
+            let planning = Planning::make(import, &mut transaction).await?;
+            let (plan, items) = planning.preview(&entries)?;
+            // One that was executed and is tried again goes on by itself.
+            let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
+            let asked = record.approval.as_ref().filter(|approval| approval.is_waiting());
+            let next = match asked {
+                _ if !executed => Next::Confirm,
+                Some(asked) => Next::Approve(Approval { plan_digest: Some(plan.digest.clone()), ..asked.clone() }),
+                None => Next::Execute,
+            };
+            (plan, items, next)
+        }
     };
+    let digest = plan.digest.clone();
     let goes_on = next == Next::Execute;
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
@@ -102,12 +113,21 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
     let rules = db::environment::import_rules(&mut transaction).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
+    if let Some(listed) = &standing {
+        db::standing::note(&mut transaction, record.id, &digest, listed).await?;
+    }
     db::record_items::replace(&mut transaction, record.id, &items).await?;
     db::records::parsed(&mut transaction, record.id, parsed).await?;
     definitions::drop_other_runs(&mut transaction, record.id, &[block]).await?;
-    if !pages.is_empty() {
-        let source = &manifest.environment.id;
-        db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, &pages).await?;
+    let source = &manifest.environment.id;
+    match &pages {
+        Pages::Named(names) => {
+            db::index_pages::keep_named(&mut transaction, record.domain_id, source, record.id, names).await?;
+        }
+        Pages::Cut(pages) if pages.is_empty() => {}
+        Pages::Cut(pages) => {
+            db::index_pages::keep(&mut transaction, record.domain_id, source, record.id, pages).await?;
+        }
     }
     db::jobs::end(&mut transaction, &context.job).await?;
     if goes_on {
@@ -155,20 +175,29 @@ async fn carry(
 /// What was read of a package.
 struct Parsed {
     entries: Vec<Entry>,
+    /// What it lists, where all of that stands as it comes.
+    standing: Option<Listed>,
     /// Where its bodies are.
     block: i64,
     /// They, where they are so few that none was sent yet.
     unsent: Option<Bodies>,
     /// Its index, to be known the next time.
-    pages: Vec<Page>,
+    pages: Pages,
     package: Package,
+}
+
+/// The pages of an index.
+enum Pages {
+    /// Nothing else stands in it: they are here.
+    Named(Vec<Hash>),
+    Cut(Vec<Page>),
 }
 
 /// Reads the whole package: index, shards, attachment bytes.
 async fn read(
     context: &Context,
     connection: &mut PgConnection,
-    manifest: &Manifest,
+    (record, manifest): (&Record, &Manifest),
     mut package: Package,
 ) -> Result<Parsed, JobError> {
     let app = &context.app;
@@ -176,14 +205,23 @@ async fn read(
     let known = known_pages(connection, context.job.domain_id, manifest).await?;
     let (index, pages, mut package) = blocking(move || {
         let index = Index::read(&mut package, &known, most)?;
-        let keep = package.manifest.thin.is_some() && index.len() >= PAGED;
-        let pages = if keep { index.pages() } else { Ok(Vec::new()) };
-        let pages = pages.map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?;
+        let pages = match &package.manifest.thin {
+            Some(thin) if index.all_paged => Pages::Named(thin.pages.clone()),
+            Some(_) if index.len() >= PAGED => {
+                Pages::Cut(index.pages().map_err(|error| PackageError::Tampered(format!("index.ndjson: {error}")))?)
+            }
+            _ => Pages::Cut(Vec::new()),
+        };
         Ok((index, pages, package))
     })
     .await?;
     let index = Arc::new(index);
-    let mut found = index::known(app, connection, context.job.domain_id, manifest, &index).await?;
+    let own = index.own_bodies(connection, context.job.domain_id).await?;
+    let (mut found, standing) = match standing::all(context, connection, (record, manifest), &index, &own).await? {
+        Some((found, listed)) => (found, Some(listed)),
+        None => (index::known(app, connection, context.job.domain_id, manifest, &index, &own).await?, None),
+    };
+    drop(own);
     let known: Arc<HashSet<usize>> = Arc::new(found.keys().copied().collect());
     let (sender, receiver) = mpsc::channel::<Lines>(AT_ONCE * 2);
     let (listed, pinned) = (index.clone(), known.clone());
@@ -244,7 +282,7 @@ async fn read(
     let unsent = (!bodies.is_empty()).then_some(bodies);
     let package = attachments(context, connection, package).await?;
     let entries = index::complete(app, connection, context.job.domain_id, manifest, &index, found).await?;
-    Ok(Parsed { entries, block, unsent, pages, package })
+    Ok(Parsed { entries, standing, block, unsent, pages, package })
 }
 
 /// The lines of the pages that a package names, in its order.

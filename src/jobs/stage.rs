@@ -7,13 +7,12 @@ use crate::app::App;
 use crate::db::copy::Rows;
 use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, DbError, PgConnection};
-use crate::domain::checklist::Paused;
+use crate::domain::content::set_on_create;
 use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Entry, IdMode, Planned};
 use crate::domain::outcome::Method;
-use crate::domain::overlay::{self, Overlay, Own};
+use crate::domain::overlay::{Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
-use crate::domain::resource_type::ResourceType;
 use crate::store::attachment_key;
 
 use super::left::Arrived;
@@ -75,7 +74,7 @@ async fn resources(
             Some(new) => new,
             None => as_it_came(staging, at).ok_or_else(JobError::bodies_gone)?,
         };
-        let paused = if existing.is_none() { set_on_create(kind, &new, &mut own) } else { Vec::new() };
+        let paused = if existing.is_none() { set_on_create(kind, &new.openings, &mut own) } else { Vec::new() };
         let how = Arrived { lacks_secrets: missing, paused };
         outcome.checklist.extend(left::of_resource(kind, planned, how));
         let attachments = arrived(staging, entry);
@@ -137,24 +136,6 @@ fn seal_anew(app: &App, entry: &Entry, planned: &Planned, own: &mut Overlay) -> 
     Ok(())
 }
 
-/// Sets the values of `[on_create]`; gives those that were others.
-fn set_on_create(kind: &ResourceType, new: &Rewritten, own: &mut Overlay) -> Vec<Paused> {
-    let mut changed = Vec::new();
-    for location in &new.openings {
-        let value = kind.on_create.iter().find(|(slot, _)| overlay::leads_to(slot, location)).map(|(_, value)| value);
-        let Some(value) = value else { continue };
-        let was = match own.places().at(location) {
-            Some(Own::Value(was)) => Some(was.clone()),
-            _ => None,
-        };
-        if was.as_ref() != Some(value) {
-            changed.push(Paused { at: location.clone(), was, is: value.clone() });
-        }
-        own.set(location, Own::Value(value.clone()));
-    }
-    changed
-}
-
 /// The attachments of an entry as they will be in the target.
 fn arrived(staging: &Staging, entry: &Entry) -> Vec<(String, Option<Hash>)> {
     let map = &staging.planning.plan.id_map;
@@ -193,7 +174,8 @@ async fn attachments(staging: &Staging, connection: &mut PgConnection) -> Result
 
 /// Stages what this import leaves behind for the next one.
 async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outcome) -> Result<(), JobError> {
-    let columns = ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry", "type_digest"];
+    let columns =
+        ["source_id", "target_id", "source_hash", "result_hash", "remapping", "entry", "type_digest", "is_new"];
     let mut rows = Rows::new("staged_bases", &columns);
     for (at, entry) in staging.entries.iter().enumerate() {
         let planned = staging.planned(at);
@@ -219,7 +201,8 @@ async fn bases(staging: &Staging, connection: &mut PgConnection, outcome: &Outco
             let kept = changed.then(|| serde_json::to_string(&bare())).transpose();
             let kept = kept.map_err(|_| DbError::Corrupt("import_bases.entry"))?;
             let digest = staging.kind(at).filter(|_| changed).map(|kind| kind.digest.0);
-            row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
+            let row = row.maybe(kept.as_deref()).maybe_bytes(digest.as_ref().map(|digest| &digest[..]));
+            row.bool(known.is_none() && staging.planning.options.ids == IdMode::Keep);
             if rows.len() >= SEND_BYTES {
                 rows.send(connection).await?;
             }

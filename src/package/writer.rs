@@ -19,7 +19,7 @@ pub const SHARD_BYTES: usize = 8 * 1024 * 1024;
 const MAX_RATIO: u64 = 100;
 
 fn options(method: CompressionMethod) -> SimpleFileOptions {
-    let level = (method == CompressionMethod::Deflated).then_some(1);
+    let level = (method == CompressionMethod::Deflated).then_some(2);
     SimpleFileOptions::default()
         .compression_method(method)
         .compression_level(level)

@@ -5,34 +5,84 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::db::record_items::{CHUNK, NewChunk};
+use crate::db::record_items::{CHUNK, Chunk, NewChunk};
 use crate::db::{self, DbError, PgConnection};
 use crate::domain::failure::Failure;
 use crate::domain::outcome::{Counts, Method, Status, status_of};
 use crate::domain::record::Final;
-use crate::domain::resource::Hash;
+use crate::domain::resource::{Hash, below};
 use crate::wire::record::Item;
+
+/// The items of a chunk, each in the status that it came to.
+///
+/// # Errors
+/// They cannot be read.
+pub fn read(chunk: &Chunk) -> Result<Vec<Item>, DbError> {
+    let mut items: Vec<Item> =
+        serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
+    if let Some(directory) = &chunk.as_sent_below {
+        let prefix = Some(directory.as_str()).filter(|directory| !directory.is_empty());
+        return Ok(items.iter().map(|item| as_sent(item, Status::Unchanged, prefix)).collect());
+    }
+    if let Some(applied) = chunk.applied {
+        for item in items.iter_mut().filter(|item| item.status == Status::Pending) {
+            item.status = item.method.map_or(item.status, |method| status_of(method, applied));
+        }
+    }
+    Ok(items)
+}
+
+/// What the target says of a resource that it has as it was sent.
+pub fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
+    Item {
+        selected: true,
+        method: Some(Method::Unchanged),
+        status,
+        new_id: Some(own.resource_id.clone()),
+        new_directory: Some(below(prefix, &own.directory)),
+        new_name: None,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        drifted: false,
+        drift: None,
+        target_changed: None,
+        target_content_hash: own.arrives.clone(),
+        as_sent: true,
+        ..own.clone()
+    }
+}
+
+/// All items end as planned; `applied`: their changes were written.
+pub async fn settle(connection: &mut PgConnection, record_id: Uuid, applied: bool) -> Result<(), DbError> {
+    let ends = Method::ALL.map(|method| (method.as_str(), status_of(method, applied).as_str()));
+    db::record_items::settle(connection, record_id, applied, &ends).await
+}
 
 /// All items of a record.
 pub async fn all_items(connection: &mut PgConnection, record_id: Uuid) -> Result<Vec<Item>, DbError> {
     let kept = db::record_items::chunks(connection, record_id, 0, (None, None, None), i64::MAX).await?;
     let mut items: Vec<Item> = Vec::new();
     for chunk in kept {
-        items.extend(
-            serde_json::from_str::<Vec<Item>>(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?,
-        );
+        items.extend(read(&chunk)?);
     }
     Ok(items)
 }
 
 /// A digest of a plan and of what it rests on: it changes when the target moves.
-pub(super) fn digest(chunks: &[NewChunk], error: Option<&Failure>) -> String {
-    let mut hasher = Sha256::new();
-    for chunk in chunks {
-        hasher.update(&chunk.items);
+#[derive(Default)]
+pub(super) struct PlanDigest(Sha256);
+
+impl PlanDigest {
+    /// Its items, chunk after chunk.
+    pub(super) fn add(&mut self, chunk: &NewChunk) {
+        self.0.update(&chunk.items);
     }
-    hasher.update(error.map_or("", |error| &error.message));
-    Hash(hasher.finalize().into()).to_string()
+
+    /// At last what stops all of it.
+    pub(super) fn end(mut self, error: Option<&Failure>) -> String {
+        self.0.update(error.map_or("", |error| &error.message));
+        Hash(self.0.finalize().into()).to_string()
+    }
 }
 
 /// Counts over items.

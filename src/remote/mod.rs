@@ -23,10 +23,14 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use uuid::Uuid;
 
 use crate::domain::json;
+use crate::domain::resource::ResourceId;
 use crate::wire::List;
+use crate::wire::difference::{ChangedItem, ItemDifference};
 use crate::wire::environment::Environment;
+use crate::wire::impact::Affected;
 use crate::wire::import::{Lacking, REQUESTED_BY};
 use crate::wire::record::{Item, PlanRequest, Record};
+use crate::wire::resource::TargetResource;
 use crate::wire::user::{Token, Whoami};
 
 pub use allowed::Allowed;
@@ -285,6 +289,31 @@ impl Remote {
         self.get(&format!("/api/v1/records/{id}/{list}?limit=500{cursor}"), MAX_PAGE).await
     }
 
+    /// What an import there does to a resource.
+    pub async fn item_difference(&self, id: Uuid, resource_id: &ResourceId) -> Result<ItemDifference, RemoteError> {
+        self.get(&format!("/api/v1/imports/{id}/items/{resource_id}/diff"), MAX_PAGE).await
+    }
+
+    /// A page of what an import there changes.
+    pub async fn differences(&self, id: Uuid, query: &impl Serialize) -> Result<List<ChangedItem>, RemoteError> {
+        self.list(&format!("/api/v1/imports/{id}/diff"), query).await
+    }
+
+    /// A page of who there uses what an import changes.
+    pub async fn impact(&self, id: Uuid, query: &impl Serialize) -> Result<List<Affected>, RemoteError> {
+        self.list(&format!("/api/v1/imports/{id}/impact"), query).await
+    }
+
+    /// A page of resources there.
+    pub async fn resources(&self, query: &impl Serialize) -> Result<List<TargetResource>, RemoteError> {
+        self.list("/api/v1/resources", query).await
+    }
+
+    async fn list<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<List<T>, RemoteError> {
+        let query = serde_urlencoded::to_string(query).map_err(|error| RemoteError::foreign(&error.to_string()))?;
+        self.get(&format!("{path}?{query}"), MAX_PAGE).await
+    }
+
     /// Makes a token of a user there.
     pub async fn create_token(&self, user: Uuid, body: &serde_json::Value) -> Result<Token, RemoteError> {
         self.send(Method::POST, &format!("/api/v1/users/{user}/tokens"), body).await
@@ -303,6 +332,11 @@ impl Remote {
     /// Cancels a record there.
     pub async fn cancel(&self, id: Uuid) -> Result<Record, RemoteError> {
         self.json(self.request(Method::POST, &format!("/api/v1/records/{id}/cancel")).timeout(IDLE), MAX_ANSWER).await
+    }
+
+    /// Has an import there rolled back.
+    pub async fn roll_back(&self, id: Uuid) -> Result<Record, RemoteError> {
+        self.json(self.request(Method::POST, &format!("/api/v1/imports/{id}/rollback")).timeout(IDLE), MAX_ANSWER).await
     }
 
     /// Tries what failed of a record there again.

@@ -1,7 +1,9 @@
 //! JSON shapes of the contract, shared by `api` and `remote`.
 
 pub mod audit;
+pub mod difference;
 pub mod environment;
+pub mod impact;
 pub mod import;
 pub mod passphrase;
 pub mod record;

@@ -13,7 +13,7 @@ use crate::domain::approval::Approval;
 use crate::domain::checklist::ChecklistEntry;
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{Counts, Method, Status};
+use crate::domain::outcome::{Counts, Drift, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::trust::Signature;
 
@@ -77,6 +77,9 @@ pub struct Record {
     pub checklist_total: u64,
     /// Of the plan that is shown.
     pub plan_digest: Option<String>,
+    /// Who had it rolled back; `finished_at` says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<String>,
     /// When it was asked for.
     pub created_at: DateTime<Utc>,
     /// When a worker first took it.
@@ -168,6 +171,12 @@ pub struct Item {
     pub warnings: Vec<Warning>,
     /// The target's copy was changed since the last import.
     pub drifted: bool,
+    /// Who changed it since the last import: source, target, both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Who changed the target's copy last, where it was changed since the last import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_changed: Option<TargetChange>,
     /// The content hash of what the target had under the ID when this was planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_content_hash: Option<String>,
@@ -188,8 +197,17 @@ impl Item {
     }
 }
 
+/// A change in the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetChange {
+    /// User name.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// The options of a plan.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanRequest {
     /// Every imported resource gets a new ID.
     #[serde(default)]
@@ -221,6 +239,12 @@ impl PlanRequest {
     /// From a record's options.
     pub fn of(options: &Value) -> Option<Self> {
         serde_json::from_value(options.clone()).ok()
+    }
+
+    /// Every resource arrives as itself: what stands as it comes, stays.
+    pub fn is_plain(&self) -> bool {
+        let prefix = self.directory_prefix.as_deref().unwrap_or_default();
+        !self.change_ids && prefix.is_empty() && self.resolutions.is_empty()
     }
 }
 
@@ -264,7 +288,7 @@ pub struct DecisionRequest {
 }
 
 /// What the user chose for one resource.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolutionLine {
     /// skip, map, rename, restore, overwrite.
     pub action: String,

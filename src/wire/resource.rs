@@ -125,6 +125,41 @@ pub struct Revision {
     pub content_hash: String,
 }
 
+/// A resource of another environment, as far as one has to know it to choose it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TargetResource {
+    /// Its ID.
+    pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its directory.
+    pub directory: String,
+}
+
+/// A resource as it was in a revision.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WholeRevision {
+    /// Counts up with each change.
+    pub revision: i64,
+    /// Its name then.
+    pub name: String,
+    /// Its directory then.
+    pub directory: String,
+    /// Its definition then; secrets as markers.
+    pub definition: Value,
+    /// By whom.
+    pub updated_by: String,
+    /// When.
+    pub updated_at: DateTime<Utc>,
+    /// By which import.
+    pub record_id: Option<Uuid>,
+    /// `sha256:…`.
+    pub content_hash: String,
+}
+
 /// What a resource needs, or what needs it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Lineage {

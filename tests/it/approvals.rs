@@ -170,6 +170,13 @@ async fn an_approval_is_of_one_plan_and_falls_with_it() {
     );
     assert_eq!(admin.item(&back, "ds").await["method"], "update", "the plan that is shown is the new one");
     admin.post(&format!("/api/v1/imports/{}/execute", id(&record)), json!({})).await.is(202);
+    // Who may approve sees what would change, though he sees nothing else.
+    let import = format!("/api/v1/imports/{}", id(&record));
+    let difference = second.get(&format!("{import}/items/ds/diff")).await.is(200);
+    assert_eq!(difference["target"]["note"], "made here", "{difference}");
+    assert_eq!(second.get(&format!("{import}/diff")).await.is(200)["items"][0]["resource_id"], "ds");
+    second.get(&format!("{import}/impact")).await.is(200);
+    second.get("/api/v1/resources/ds").await.problem(403, "forbidden");
     approve(&second, &record, json!({})).await.is(202);
     let ended = admin.ended(id(&record)).await;
     assert_eq!(json!([ended["status"], ended["error"]]), json!(["succeeded", null]));

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::failures::{Pair, run};
+use crate::roll_back::{content, parse_list, roll_back};
 use crate::support::{Environment, User, package};
 
 const SEEDS: [u64; 4] = [1, 7, 42, 20_260_726];
@@ -242,6 +243,53 @@ async fn what_arrived_is_exported_as_it_came_and_imported_again_it_is_unchanged(
         let back = run(&pair.from, &third.admin().export_all().await, json!({})).await;
         assert_eq!(json!(arrived.len()), back.record["counts"]["unchanged"], "seed {seed}: the source knows it all");
         third.end().await;
+        pair.end().await;
+    }
+}
+
+/// Everything that an import can tell of a catalogue: what it holds, the bytes, and what each package would do to it.
+async fn stands(user: &User, packages: &[Vec<u8>]) -> Vec<Value> {
+    let mut all = content(user).await;
+    for image in 0..3 {
+        let bytes = user.get(&format!("/api/v1/attachments/img/{image}.png")).await.bytes;
+        all.push(json!(String::from_utf8_lossy(&bytes)));
+    }
+    for package in packages {
+        all.extend(parse_list(user, package).await);
+    }
+    all
+}
+
+#[tokio::test]
+async fn imports_rolled_back_in_the_reverse_order_leave_the_catalogue_as_it_was() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let pair = Pair::start().await;
+        let mut random = Random(seed ^ 0xbac);
+        fill(&pair.to, seed ^ 3, false).await;
+        disturb(&pair.to, &mut random).await;
+        let mut packages = Vec::new();
+        for offset in 0..3 {
+            fill(&pair.from, seed + offset, true).await;
+            packages.push(pair.from.export_all().await);
+        }
+        let options = [
+            json!({"on_name_clash": "rename"}),
+            json!({"change_ids": true, "on_name_clash": "rename", "directory_prefix": "/copies"}),
+            json!({"resolutions": {"ds-0": {"action": "restore"}, "ds-1": {"action": "restore"}, "card-2": {"action": "skip"}}}),
+        ];
+        let (mut before, mut records) = (Vec::new(), Vec::new());
+        for (package, options) in packages.iter().zip(options) {
+            before.push(stands(&pair.to, &packages).await);
+            let ended = run(&pair.to, package, options).await;
+            assert_ne!(ended.record["counts"]["succeeded"], 0, "seed {seed}: it shows too little");
+            records.push(ended.record);
+        }
+        for (record, before) in records.iter().zip(before).rev() {
+            let undone = roll_back(&pair.to, record).await;
+            assert_eq!(undone["status"], "rolled_back", "seed {seed}: {undone}");
+            assert_eq!(stands(&pair.to, &packages).await, before, "seed {seed}");
+        }
         pair.end().await;
     }
 }

@@ -14,12 +14,14 @@ use super::error::ApiError;
 use super::extract::holds_nul;
 
 /// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Serialize, Deserialize, IntoParams)]
 pub struct Page {
     /// Where the page begins: `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::api) cursor: Option<String>,
     /// How many items.
     #[param(minimum = 1, maximum = 500, default = 50)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::api) limit: Option<u32>,
 }
 

@@ -125,7 +125,7 @@ impl Draft {
         request: &PlanRequest,
     ) -> Result<Self, ApiError> {
         let options = checked(connection, record, request).await?;
-        let entries = db::import_entries::load(connection, record.id).await?;
+        let entries = planning::entries(app, connection, record.id).await?;
         let manifest = planning::manifest(connection, record.id).await?;
         let import = Import { app, record, manifest: &manifest, request, entries: &entries };
         let planning = Planning::make(import, connection).await?;
@@ -181,11 +181,14 @@ pub async fn execute(
 ) -> Result<Accepted<Record>, ApiError> {
     let body = body.unwrap_or_default();
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
-    let has_options = body.keys().any(|key| key != "plan_digest");
     let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
     let rules = db::environment::import_rules(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
+    // What is chosen already is planned already.
+    let chosen = PlanRequest { plan_digest: None, ..request.clone() };
+    let has_options =
+        body.keys().any(|key| key != "plan_digest") && PlanRequest::of(&record.options).as_ref() != Some(&chosen);
     let manifest = planning::manifest(&mut transaction, id).await?;
     trust::check(&app, &mut transaction, caller.domain_id(), &manifest.environment).await?;
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");

@@ -69,13 +69,13 @@ async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Opti
         find(&mut connection, caller, id).await?
     };
     caller.require(needed(record.kind))?;
-    record.status.cancellable()?;
+    record.cancellable()?;
     let writing = is_writing_there(&record);
     if writing && let Err(error) = cancel_there(app, &record).await {
         // What it does not hear of now it is told again and again.
         if error.is_passing() {
             let mut transaction = app.pool.begin().await?;
-            lock(&mut transaction, caller, id).await?.status.cancellable()?;
+            lock(&mut transaction, caller, id).await?.cancellable()?;
             note(&mut transaction, caller, "record.cancel", ("record", id), audit_details(&record)).await?;
             jobs::queue_recall(&mut transaction, id, record.domain_id).await?;
             jobs::recall_now(&mut transaction, id).await?;
@@ -90,7 +90,7 @@ async fn try_to_cancel(app: &AppState, caller: &Caller, id: Uuid) -> Result<Opti
         // Its worker has seen already that the target has cancelled it.
         return Ok(Some(record));
     }
-    record.status.cancellable()?;
+    record.cancellable()?;
     if !writing && is_writing_there(&record) {
         return Ok(None);
     }

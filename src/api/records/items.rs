@@ -6,9 +6,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use crate::db::record_items;
 use crate::db::record_items::CHUNK;
-use crate::db::{DbError, record_items};
 use crate::domain::outcome::{Method, Status};
+use crate::planning;
 use crate::wire::List;
 use crate::wire::record::Item;
 
@@ -83,8 +84,7 @@ pub async fn items(
         let chunks = record_items::chunks(&mut connection, id, place, filter, 4).await?;
         let Some(last) = chunks.last().map(|chunk| chunk.first) else { break };
         for chunk in chunks {
-            let items: Vec<Item> =
-                serde_json::from_str(&chunk.items).map_err(|_| DbError::Corrupt("record_items.items"))?;
+            let items = planning::items::read(&chunk)?;
             let placed = items.into_iter().enumerate().map(|(at, item)| (chunk.first + at as i32, item));
             found.extend(placed.filter(|(at, item)| *at >= place && wanted(item)));
         }

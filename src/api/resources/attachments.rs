@@ -65,6 +65,7 @@ pub async fn put(
     }
     let new =
         db::attachments::by_paths(&mut transaction, caller.domain_id(), std::slice::from_ref(&path)).await?.is_empty();
+    db::staging::ensure(&mut transaction).await?;
     db::attachments::stage(&mut transaction, &[(path.clone(), hash, size)]).await?;
     let changed = db::merge::attachments(&mut transaction, caller.domain_id()).await?;
     if !changed.is_empty() {

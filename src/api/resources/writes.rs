@@ -194,6 +194,7 @@ impl<'a> Write<'a> {
     ) -> Result<Self, ApiError> {
         db::locks::share_catalogue(connection, caller.domain_id()).await?;
         db::locks::check_types(connection, &app.types_digest).await?;
+        db::staging::ensure(connection).await?;
         Ok(Self {
             app,
             caller,

@@ -185,6 +185,10 @@ pub enum Rest {
     Planned(Plan),
     /// A migration waits for its plan to be confirmed.
     Shown(Shown),
+    /// What it did is undone; what should be known of that.
+    RolledBack(Vec<Warning>, Transfer),
+    /// It could not be undone for this cause, and stands as it ended.
+    Stands(Final, Value, Transfer),
 }
 
 /// Why a record is queued.
@@ -202,6 +206,8 @@ pub enum Queued {
     Confirmed(Value, Transfer),
     /// It is tried again; where that needs a second person, he is asked once it is planned.
     Retried(Transfer, Option<Approval>),
+    /// It is undone, as this user asked for.
+    RolledBack(String, Transfer),
 }
 
 /// Writes down what a job says of it.
@@ -308,6 +314,13 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
                 None => update,
             }
         }
+        Rest::RolledBack(warnings, transfer) => {
+            update.ended(Final::ROLLED_BACK).error(None).warnings(warnings).transfer(&transfer)
+        }
+        Rest::Stands(status, error, transfer) => {
+            let update = update.ended(status).error(Some(error)).transfer(&transfer);
+            update.set("rolled_back_by", None::<String>)
+        }
     };
     update.write(connection).await
 }
@@ -323,6 +336,7 @@ pub async fn queue(connection: &mut PgConnection, id: Uuid, queued: Queued) -> R
         Queued::Replaced(arrived) => update.error(None).arrived(arrived),
         Queued::Confirmed(options, transfer) => update.error(None).set("options", options).transfer(&transfer),
         Queued::Retried(transfer, asked) => update.error(None).transfer(&transfer).approval(asked),
+        Queued::RolledBack(by, transfer) => update.error(None).transfer(&transfer).set("rolled_back_by", by),
     };
     update.write(connection).await
 }

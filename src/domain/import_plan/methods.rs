@@ -26,6 +26,7 @@ impl Work<'_> {
         };
         self.slots[at].remapping = self.remapping(at, &kind);
         self.slots[at].drifted = false;
+        self.slots[at].source_changed = false;
         if let Some(reason) = &entry.invalid {
             self.fail(at, failure::resource_invalid(reason));
         }
@@ -75,6 +76,7 @@ impl Work<'_> {
         if unchanged {
             return;
         }
+        slot.source_changed = base.is_some_and(|base| base.source_hash != entry.content_hash);
         if base.is_none() {
             let message =
                 "A resource with this ID exists in the target, but was not imported before; it will be overwritten.";

@@ -42,6 +42,8 @@ pub struct Planned {
     pub warnings: Vec<Warning>,
     /// The target's copy was changed since the last import.
     pub drifted: bool,
+    /// The source's was changed since then, where it would be written.
+    pub source_changed: bool,
     /// How it was changed on the way; empty: not at all.
     pub remapping: String,
 }
@@ -184,6 +186,7 @@ struct Slot {
     name: String,
     directory: String,
     drifted: bool,
+    source_changed: bool,
     remapping: String,
     own_errors: Vec<Failure>,
     /// Who holds the name that it wants; set once it has lost it.
@@ -226,6 +229,7 @@ impl Slot {
             },
             directory: super::resource::below(options.directory_prefix.as_deref(), &entry.directory),
             drifted: false,
+            source_changed: false,
             remapping: String::new(),
             own_errors: Vec::new(),
             clash: None,

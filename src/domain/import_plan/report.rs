@@ -45,6 +45,7 @@ impl Work<'_> {
                 errors,
                 warnings: slot.warnings,
                 drifted: slot.drifted,
+                source_changed: slot.source_changed,
                 remapping: slot.remapping,
             })
             .collect();
