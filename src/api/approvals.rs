@@ -60,7 +60,7 @@ pub async fn approve(
     MaybeJson(request): MaybeJson<DecisionRequest>,
 ) -> Result<Accepted<Record>, ApiError> {
     let mut transaction = app.pool.begin().await?;
-    let rules = db::environment::import_rules(&mut transaction).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let (record, asked) = waiting(&mut transaction, &caller, id, "approved").await?;
     let comment = said(&record, request.unwrap_or_default())?;
     let details = json!({"name": record.name, "requested_by": asked.requested_by, "plan_digest": record.plan_digest, "comment": comment});
@@ -89,7 +89,7 @@ pub async fn reject(
     MaybeJson(request): MaybeJson<DecisionRequest>,
 ) -> Result<Json<Record>, ApiError> {
     let mut transaction = app.pool.begin().await?;
-    let rules = db::environment::import_rules(&mut transaction).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let (record, asked) = waiting(&mut transaction, &caller, id, "rejected").await?;
     let comment = said(&record, request.unwrap_or_default())?;
     let details = json!({"name": record.name, "requested_by": asked.requested_by, "comment": comment});

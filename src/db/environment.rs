@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::domain::window::Windows;
@@ -102,15 +103,36 @@ impl ImportRules {
     }
 }
 
-/// The rules as they are, held until the transaction ends: who changes them waits. Comes before a record's row.
+/// The rules as they are now.
 pub async fn import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
-    let found = sqlx::query!(
+    let found = sqlx::query_as!(
+        KeptRules,
+        r#"select approval_required, import_windows, clock_timestamp() as "now!" from environment"#
+    );
+    found.fetch_one(connection).await?.read()
+}
+
+/// The same, held until the transaction ends: who changes them waits. Comes before a record's row.
+pub async fn hold_import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
+    let found = sqlx::query_as!(
+        KeptRules,
         r#"select approval_required, import_windows, clock_timestamp() as "now!" from environment for share"#
     );
-    let found = found.fetch_one(connection).await?;
-    let windows = found.import_windows.map(serde_json::from_value).transpose();
-    let windows = windows.map_err(|_| DbError::Corrupt("environment.import_windows"))?;
-    Ok(ImportRules { approval_required: found.approval_required, windows, now: found.now })
+    found.fetch_one(connection).await?.read()
+}
+
+struct KeptRules {
+    approval_required: bool,
+    import_windows: Option<Value>,
+    now: DateTime<Utc>,
+}
+
+impl KeptRules {
+    fn read(self) -> Result<ImportRules, DbError> {
+        let windows = self.import_windows.map(serde_json::from_value).transpose();
+        let windows = windows.map_err(|_| DbError::Corrupt("environment.import_windows"))?;
+        Ok(ImportRules { approval_required: self.approval_required, windows, now: self.now })
+    }
 }
 
 /// Sets the hours in which imports may be applied, or (none) lifts them.

@@ -111,7 +111,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         next,
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
-    let rules = db::environment::import_rules(&mut transaction).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     if let Some(listed) = &standing {
         db::standing::note(&mut transaction, record.id, &digest, listed).await?;

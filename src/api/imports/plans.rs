@@ -183,7 +183,7 @@ pub async fn execute(
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
     let mut transaction = app.pool.begin().await?;
     db::locks::take_time(&mut transaction).await?;
-    let rules = db::environment::import_rules(&mut transaction).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
     // What is chosen already is planned already.
     let chosen = PlanRequest { plan_digest: None, ..request.clone() };

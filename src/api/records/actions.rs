@@ -183,7 +183,7 @@ pub async fn retry(
 ) -> Result<Accepted<Record>, ApiError> {
     let passphrase = request.unwrap_or_default().passphrase;
     let mut transaction = app.pool.begin().await?;
-    let rules = db::environment::import_rules(&mut transaction).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let record = lock(&mut transaction, &caller, id).await?;
     caller.require(needed(record.kind))?;
     if record.options["with_secrets"] == true || record.options["carry_secrets"] == true {
