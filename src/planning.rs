@@ -17,7 +17,7 @@ use crate::domain::resource::{Hash, ResourceId};
 use crate::package::PackageError;
 use crate::package::reader::Package;
 use crate::secrets;
-use crate::wire::record::{Item, PlanRequest, RecordError, TargetChange};
+use crate::wire::record::{Item, PlanRequest, RecordError, ResolutionLine, TargetChange};
 
 pub mod carried;
 pub mod difference;
@@ -26,6 +26,7 @@ mod fresh;
 pub mod impact;
 pub mod items;
 mod options;
+pub mod remembered;
 mod rewritten;
 pub mod standing;
 pub mod touched;
@@ -34,6 +35,7 @@ use done_before::{done_before, still_there};
 pub use fresh::FreshFrom;
 use items::{PlanDigest, chunk};
 pub use options::{OptionError, options};
+use remembered::Remembered;
 use rewritten::rewritten_hashes;
 pub use rewritten::{PORTION, load_bodies};
 pub use standing::entries;
@@ -96,6 +98,8 @@ pub struct Planning {
     pub plan: Plan,
     /// Hashes of definitions as the plan's mapping rewrites them.
     rewritten: HashMap<ResourceId, Result<Hash, Unwritable>>,
+    /// Resources for which a choice of an earlier import is made.
+    remembered: Remembered,
     /// Who changed what has drifted.
     changed: HashMap<ResourceId, TargetChange>,
     /// Items of an earlier try that are done: they stay as they are.
@@ -117,9 +121,12 @@ impl Planning {
     ) -> Result<Self, PlanningError> {
         let Import { app, record, manifest, request, entries } = import;
         let mut options = options(request).map_err(|_| DbError::Corrupt("records.options"))?;
+        let place = (record.domain_id, manifest.environment.id.as_str());
+        let mut remembered = remembered::choose(connection, place, entries, request, &mut options).await?;
         let mut done = done_before(connection, record, &mut options).await?;
         let mut facts = import.facts(connection, &options).await?;
-        if !still_there(&mut done, &mut options, &facts) {
+        let gone = remembered::let_go(&mut remembered, entries, &mut options, &facts);
+        if !still_there(&mut done, &mut options, &facts) || !gone.is_empty() {
             facts = import.facts(connection, &options).await?;
         }
         let fresh = FreshFrom(record.id);
@@ -140,12 +147,13 @@ impl Planning {
             plan = import_plan::plan(entries, &app.types, &facts, &options, &fresh, &rewritten, parts);
         }
         plan.warnings.extend(differences(app, manifest));
+        plan.warnings.extend(gone.into_values());
         let drifted = plan.items.iter().filter(|item| item.drifted).map(|item| item.new_id.to_string());
         let changed = db::resources::last_changes(connection, record.domain_id, &drifted.collect::<Vec<_>>()).await?;
         let changed = changed
             .into_iter()
             .filter_map(|(id, by, at)| ResourceId::parse(&id).ok().map(|id| (id, TargetChange { by, at })));
-        Ok(Self { options, facts, plan, rewritten, changed: changed.collect(), done })
+        Ok(Self { options, facts, plan, rewritten, changed: changed.collect(), remembered, done })
     }
 
     /// Whether the plan is what it was, as the target stands now, and so are the revisions and the bytes that it
@@ -200,6 +208,8 @@ impl Planning {
             warnings: planned.warnings.clone(),
             drifted: planned.drifted,
             drift: Drift::of(planned.source_changed, planned.drifted),
+            remembered: self.remembered.contains(&entry.id),
+            suggestion: planned.clash.as_ref().filter(|_| planned.method == Method::Blocked).map(ResolutionLine::map),
             target_changed: self.changed.get(&planned.new_id).filter(|_| planned.drifted).cloned(),
             target_content_hash: existing.map(|hash| hash.to_string()),
             as_sent,

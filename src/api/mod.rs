@@ -5,6 +5,7 @@ mod environment;
 mod exports;
 mod http;
 mod imports;
+mod mappings;
 mod migrations;
 mod people;
 mod records;
@@ -32,6 +33,15 @@ type Route = (Needs, UtoipaMethodRouter<AppState>);
 
 fn may(permission: P, route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Permission(permission), route)
+}
+
+/// Who has use for selections.
+const EXPORTS: (P, P) = (P::MigrationExport, P::MigrationOnline);
+/// Who looks at what an import would do.
+const REVIEWS: (P, P) = (P::MigrationImport, P::MigrationApprove);
+
+fn either((one, other): (P, P), route: UtoipaMethodRouter<AppState>) -> Route {
+    (Needs::Either(one, other), route)
 }
 
 fn signed_in(route: UtoipaMethodRouter<AppState>) -> Route {
@@ -64,8 +74,8 @@ fn table() -> Vec<Route> {
         may(P::ResourceRead, routes!(resources::revisions::difference)),
         may(P::ResourceRead, routes!(resources::attachments::show)),
         may(P::ResourceWrite, routes!(resources::attachments::put)),
-        signed_in(routes!(selections::saved::list, selections::saved::create)),
-        signed_in(routes!(selections::saved::show, selections::saved::change, selections::saved::delete)),
+        either(EXPORTS, routes!(selections::saved::list, selections::saved::create)),
+        either(EXPORTS, routes!(selections::saved::show, selections::saved::change, selections::saved::delete)),
         may(P::MigrationExport, routes!(exports::preview)),
         may(P::MigrationExport, routes!(exports::create)),
         may(P::MigrationExport, routes!(exports::package)),
@@ -78,9 +88,11 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(imports::plans::plan)),
         may(P::MigrationImport, routes!(imports::plans::execute)),
         may(P::MigrationImport, routes!(imports::roll_back::roll_back)),
-        signed_in(routes!(imports::difference::item)),
-        signed_in(routes!(imports::difference::all)),
-        signed_in(routes!(imports::impact::impact)),
+        either(REVIEWS, routes!(imports::difference::item)),
+        either(REVIEWS, routes!(imports::difference::all)),
+        either(REVIEWS, routes!(imports::impact::impact)),
+        signed_in(routes!(mappings::list)),
+        may(P::MigrationImport, routes!(mappings::delete)),
         may(P::MigrationOnline, routes!(targets::list)),
         may(P::DomainManage, routes!(targets::create)),
         may(P::MigrationOnline, routes!(targets::show)),

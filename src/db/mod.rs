@@ -24,6 +24,7 @@ pub mod index_pages;
 pub mod jobs;
 pub mod lineage;
 pub mod locks;
+pub mod mappings;
 pub mod merge;
 pub mod passphrases;
 pub mod pinned_sources;

@@ -61,7 +61,7 @@ pub async fn all_stand(
         && !some_lead_nowhere(connection, types, domain_id, &listed.ids).await?)
 }
 
-/// Children of theirs were deleted here, or what they name has other bytes than the last import brought.
+/// Children of theirs were deleted here, a choice is remembered for one of them, or what they name has other bytes than the last import brought.
 async fn leave_traces(
     connection: &mut PgConnection,
     domain_id: i32,
@@ -70,6 +70,8 @@ async fn leave_traces(
 ) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         r#"select exists (select from child_tombstones t where t.domain_id = $1 and t.resource_id = any($3))
+            or exists (select from mappings m
+                where m.domain_id = $1 and m.source_environment = $2 and m.source_id = any($3))
             or exists (
                 select from resource_attachments a
                 left join attachments t on t.domain_id = a.domain_id and t.path = a.path

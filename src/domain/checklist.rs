@@ -8,8 +8,7 @@ use super::overlay::{Location, Overlay, Own};
 use super::words::words;
 
 /// What is left to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// A resource came without a secret that it has at its source.
     SecretMissing,

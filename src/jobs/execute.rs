@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::db::attachments::Cause;
 use crate::db::definitions;
+use crate::db::mappings::Choice;
 use crate::db::merge::{self, Writer};
 use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Rest};
@@ -179,9 +180,26 @@ impl Attempt<'_> {
         if !planning.facts.bases.is_empty() {
             db::undo::bases(connection, &writer).await?;
         }
+        self.remember(connection).await?;
         merge::bases(connection, &writer).await?;
         db::undo::attachment_bases(connection, &writer, &brought).await?;
         db::attachment_bases::note(connection, &writer, &brought).await
+    }
+
+    /// What the user chose is chosen again at the next import from this source.
+    async fn remember(&self, connection: &mut PgConnection) -> Result<(), DbError> {
+        let request = self.import.request;
+        let Ok(options) = planning::options(request) else { return Ok(()) };
+        let chosen = self.entries.iter().filter_map(|entry| {
+            let resolution = match request.resolutions.get(entry.id.as_str())?.action.as_str() {
+                "map" | "rename" => options.resolutions.get(&entry.id).filter(|chosen| !chosen.is_name(&entry.name)),
+                "import" => None,
+                _ => return None,
+            };
+            Some(Choice { source_id: &entry.id, kind: &entry.type_key, name: &entry.name, resolution })
+        });
+        let chosen: Vec<Choice<'_>> = chosen.collect();
+        db::mappings::remember(connection, &self.writer(), &self.import.manifest.environment, &chosen).await
     }
 
     /// The attachment bytes that this import leaves behind under their own paths, where an earlier one left others.

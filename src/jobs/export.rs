@@ -225,6 +225,8 @@ pub(super) fn item(node: &Node, status: Status) -> Item {
         warnings: Vec::new(),
         drifted: false,
         drift: None,
+        remembered: false,
+        suggestion: None,
         target_changed: None,
         target_content_hash: None,
         as_sent: false,

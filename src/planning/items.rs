@@ -45,6 +45,8 @@ pub fn as_sent(own: &Item, status: Status, prefix: Option<&str>) -> Item {
         warnings: Vec::new(),
         drifted: false,
         drift: None,
+        remembered: false,
+        suggestion: None,
         target_changed: None,
         target_content_hash: own.arrives.clone(),
         as_sent: true,

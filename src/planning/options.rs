@@ -27,6 +27,7 @@ pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
         let wrong = |message: String| (field.clone(), message);
         let key = ResourceId::parse(id).map_err(|refused| wrong(refused.reason.to_owned()))?;
         let resolution = match line.action.as_str() {
+            "import" => continue,
             "skip" => Resolution::Skip,
             "restore" => Resolution::Restore,
             "overwrite" => Resolution::Overwrite,
@@ -40,7 +41,7 @@ pub fn options(request: &PlanRequest) -> Result<Options, OptionError> {
                 let name = line.name.as_deref().ok_or_else(|| wrong("rename needs a name".to_owned()))?;
                 Resolution::Rename(parse_name(name).map_err(|refused| wrong(format!("name {}", refused.reason)))?)
             }
-            _ => return Err(wrong("action must be skip, map, rename, restore or overwrite".to_owned())),
+            _ => return Err(wrong("action must be import, skip, map, rename, restore or overwrite".to_owned())),
         };
         resolutions.insert(key, resolution);
     }

@@ -56,6 +56,8 @@ fn item(entry: &Entry) -> Item {
         warnings: Vec::new(),
         drifted: false,
         drift: None,
+        remembered: false,
+        suggestion: None,
         target_changed: None,
         target_content_hash: Some(entry.content_hash.to_string()),
         as_sent: true,

@@ -5,6 +5,7 @@ pub mod difference;
 pub mod environment;
 pub mod impact;
 pub mod import;
+pub mod mapping;
 pub mod passphrase;
 pub mod record;
 pub mod resource;

@@ -15,6 +15,7 @@ use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
 use crate::domain::outcome::{Counts, Drift, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
+use crate::domain::resource::ResourceId;
 use crate::domain::trust::Signature;
 
 /// A record: one export, import or online migration.
@@ -174,6 +175,12 @@ pub struct Item {
     /// Who changed it since the last import: source, target, both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
+    /// A choice of an earlier import from the same environment (`map`, `rename`), made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remembered: bool,
+    /// What would cure it: `map` to the resource of the same type and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<ResolutionLine>,
     /// Who changed the target's copy last, where it was changed since the last import.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_changed: Option<TargetChange>,
@@ -290,7 +297,7 @@ pub struct DecisionRequest {
 /// What the user chose for one resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResolutionLine {
-    /// skip, map, rename, restore, overwrite.
+    /// skip, map, rename, restore, overwrite; import: none of these, though an earlier choice is remembered.
     pub action: String,
     /// For `map`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -298,4 +305,11 @@ pub struct ResolutionLine {
     /// For `rename`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+impl ResolutionLine {
+    /// Maps to a resource of the target.
+    pub fn map(target: &ResourceId) -> Self {
+        Self { action: "map".to_owned(), target_id: Some(target.to_string()), name: None }
+    }
 }

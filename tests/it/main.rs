@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_json;
 mod http;
 mod import_options;
+mod mappings;
 mod migration;
 mod old_types;
 mod online;

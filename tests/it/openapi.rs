@@ -101,9 +101,13 @@ fn the_document_is_committed_and_whole() {
 
 #[test]
 fn every_handler_is_a_route_and_every_route_is_a_handler() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
-    let sources = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let sources: Vec<String> = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api")];
+    let mut sources: Vec<String> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { folders.push(path) } else { sources.push(std::fs::read_to_string(path).unwrap()) }
+        }
+    }
     let annotated: usize = sources.iter().map(|text| text.matches("#[utoipa::path(").count()).sum();
     let document: Value = serde_json::from_str(&ferry::api::document()).unwrap();
     assert_eq!(operations(&document).len(), annotated);

@@ -133,11 +133,17 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
     let export = user.post("/api/v1/exports", json!({"name": "x", "resource_ids": ["theirs"]})).await.is(202);
     user.ended(&id(&export)).await;
     let package = user.get(&format!("/api/v1/exports/{}/package", id(&export))).await.bytes;
+    let renamed = json!({"resolutions": {"theirs": {"action": "rename", "name": "Renamed"}}});
+    user.import(&package, renamed).await;
+    let mapping = id(&user.get("/api/v1/mappings").await.is(200)["items"][0]);
     let import = user.upload(&package).await;
     assert_eq!(user.import(&Forge::of(&honest().await.package).build(), json!({})).await["status"], "succeeded");
     let pin = id(&user.get("/api/v1/pinned-sources").await.is(200)["items"][0]);
     let target = json!({"name": "there", "url": "http://localhost:1", "token": "t"});
     let target = user.post("/api/v1/targets", target).await.is(201);
+    let migration = json!({"target_id": id(&target), "resource_ids": ["theirs"]});
+    let migration = user.post("/api/v1/migrations", migration).await.is(202);
+    user.post(&format!("/api/v1/records/{}/cancel", id(&migration)), json!({})).await.is(200);
     let other = user.post("/api/v1/users", json!({"username": "someone", "role": "viewer"})).await.is(201);
     let token = user.post(&format!("/api/v1/users/{}/tokens", id(&other)), json!({"name": "t"})).await.is(201);
     let granted = json!({"user_id": id(&other), "directory": "/", "access": "read"});
@@ -152,7 +158,8 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
         ("attachments", "a/b".to_owned()),
         ("exports", id(&export)),
         ("imports", id(&import)),
-        ("migrations", id(&import)),
+        ("migrations", id(&migration)),
+        ("mappings", mapping),
         ("records", id(&import)),
         ("uploads", upload),
         ("targets", id(&target)),
@@ -178,7 +185,8 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
         }
         let noun = path.split('/').nth(3).unwrap();
         let known = there.get(noun).unwrap_or_else(|| panic!("{path} names a thing of which there is none here"));
-        let asked = path.replace("{token_id}", &there["token"]);
+        let asked = path.replace("{token_id}", &there["token"]).replace("{revision}", "1");
+        let asked = asked.replace("{resource_id}", &there["resources"]);
         let asked = ["{id}", "{name}", "{path}"].iter().fold(asked, |asked, part| asked.replace(part, known));
         let ask = |user: &User| {
             let ask =

@@ -32,6 +32,8 @@ pub enum Needs {
     Token,
     /// The same, with a permission.
     Permission(Permission),
+    /// The same, with one of two; the first is what most have who ask.
+    Either(Permission, Permission),
 }
 
 /// Who is asking. There is one in every request to a route that needs a token.
@@ -186,8 +188,13 @@ pub async fn authorize(
             let detail = "This request does not come from this server's own page. Programs use a token.";
             return Err(ApiError::forbidden(detail));
         }
-        if let Needs::Permission(permission) = needs {
-            caller.require(permission)?;
+        match needs {
+            Needs::Permission(permission) => caller.require(permission)?,
+            Needs::Either(one, other) if !caller.may(one) && !caller.may(other) => {
+                let detail = format!("This needs the permission {} or {}.", one.as_str(), other.as_str());
+                return Err(ApiError::forbidden(detail));
+            }
+            _ => {}
         }
         request.extensions_mut().insert(caller);
     }

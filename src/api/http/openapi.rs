@@ -226,6 +226,11 @@ fn permit(needs: Needs, operation: &mut Operation) {
             operation.extensions.get_or_insert_default().insert("x-permission".to_owned(), word.into());
             (format!("Needs the permission `{word}`."), either(&[word]))
         }
+        Needs::Either(one, other) => {
+            let (word, other) = (one.as_str(), other.as_str());
+            operation.extensions.get_or_insert_default().insert("x-permission".to_owned(), word.into());
+            (format!("Needs the permission `{word}`, or `{other}`."), either(&[word]))
+        }
     };
     let text = operation.description.take().filter(|text| !text.is_empty());
     operation.description = Some(text.map_or(line.clone(), |text| format!("{text}\n\n{line}")));
@@ -263,7 +268,7 @@ fn answers(path: &str, method: &HttpMethod, needs: Needs, operation: &mut Operat
     let checked = operation.parameters.iter().flatten().any(|parameter| !is_uuid(parameter));
     let standard = [
         ("401", needs != Needs::Nothing),
-        ("403", matches!(needs, Needs::Permission(_)) || needs == Needs::Token && !is_safe(method)),
+        ("403", matches!(needs, Needs::Permission(_) | Needs::Either(..)) || needs == Needs::Token && !is_safe(method)),
         ("404", path.contains('{')),
         ("408", !media.is_empty()),
         ("413", !media.is_empty()),

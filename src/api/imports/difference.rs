@@ -20,7 +20,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
-use crate::api::imports::planned::{Planned, reviewed, sees};
+use crate::api::imports::planned::{Planned, import_of, sees};
 
 /// The first changes of each resource in a list.
 const FIRST: usize = 10;
@@ -39,7 +39,7 @@ pub async fn item(
     Path((id, resource_id)): Path<(Uuid, String)>,
 ) -> Result<Json<ItemDifference>, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    let record = reviewed(&mut connection, &caller, id).await?;
+    let record = import_of(&mut connection, &caller, id).await?;
     if record.status.is_final() {
         return written(&mut connection, &caller, &record, &ResourceId::parse(&resource_id)?).await.map(Json);
     }
@@ -120,7 +120,7 @@ pub async fn all(
     let limit = page_size(query.limit)? as usize;
     let from: usize = from_cursor(query.cursor.as_deref())?.unwrap_or(0);
     let mut connection = app.pool.acquire().await?;
-    let record = reviewed(&mut connection, &caller, id).await?;
+    let record = import_of(&mut connection, &caller, id).await?;
     let planned = Planned::load(&app, &mut connection, record).await?;
     let import = planned.import(&app);
     let planning = Planning::make(import, &mut connection).await?;

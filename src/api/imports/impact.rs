@@ -14,7 +14,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
-use crate::api::imports::planned::{Planned, reviewed, sees};
+use crate::api::imports::planned::{Planned, import_of, sees};
 
 /// Resources of the target outside the package that use what the import changes, by ID, with the children (fields) that
 /// they use and that disappear. Those that the caller may not read are left out.
@@ -34,7 +34,7 @@ pub async fn impact(
     let limit = page_size(query.limit)? as usize;
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
-    let record = reviewed(&mut connection, &caller, id).await?;
+    let record = import_of(&mut connection, &caller, id).await?;
     let planned = Planned::load(&app, &mut connection, record).await?;
     let import = planned.import(&app);
     let planning = Planning::make(import, &mut connection).await?;

@@ -136,7 +136,7 @@ async fn present(
     domain_id: i32,
     asked: &Asked,
 ) -> Result<HashSet<String>, ApiError> {
-    let options =
+    let mut options =
         planning::options(&asked.head.options).map_err(|(field, message)| ApiError::field(&field, message))?;
     if options.ids == IdMode::Change {
         return Ok(HashSet::new());
@@ -156,6 +156,8 @@ async fn present(
     }
     let (entries, remappings): (Vec<Entry>, Vec<String>) = bases.into_iter().unzip();
     let source = &asked.head.source_environment;
+    let place = (domain_id, source.as_str());
+    planning::remembered::choose(connection, place, &entries, &asked.head.options, &mut options).await?;
     let facts = facts::load(connection, &app.types, domain_id, source, &entries, &options).await?;
     let fresh = FreshFrom(uuid::Uuid::nil());
     let now = import_plan::remappings(&entries, &app.types, &facts, &options, &fresh);

@@ -7,7 +7,6 @@ use crate::db::PgConnection;
 use crate::db::records::Record as Row;
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
-use crate::domain::permission::Permission;
 use crate::domain::record::RecordKind;
 use crate::planning::{self, Import};
 use crate::wire::record::PlanRequest;
@@ -50,18 +49,6 @@ impl Planned {
     pub(in crate::api) fn import<'a>(&'a self, app: &'a AppState) -> Import<'a> {
         Import { app, record: &self.record, manifest: &self.manifest, request: &self.request, entries: &self.entries }
     }
-}
-
-/// An import that the caller may see, who imports himself or may approve it.
-pub(in crate::api) async fn reviewed(
-    connection: &mut PgConnection,
-    caller: &Caller,
-    id: Uuid,
-) -> Result<Row, ApiError> {
-    if !caller.may(Permission::MigrationApprove) {
-        caller.require(Permission::MigrationImport)?;
-    }
-    import_of(connection, caller, id).await
 }
 
 /// He may read what an import changes here: the resource, or all of what he may approve.

@@ -32,9 +32,12 @@ use crate::api::records::{Accepted, find, lock};
 async fn at_target(app: &AppState, caller: &Caller, id: Uuid) -> Result<(Row, Remote, Uuid), ApiError> {
     let mut connection = app.pool.acquire().await?;
     let record = find(&mut connection, caller, id).await?;
-    let (RecordKind::Online, Some(there), Some(target)) = (record.kind, record.remote_record_id, record.target_id)
-    else {
-        return Err(ApiError::not_found("migration that has reached its target"));
+    if record.kind != RecordKind::Online {
+        return Err(ApiError::not_found("migration"));
+    }
+    let (Some(there), Some(target)) = (record.remote_record_id, record.target_id) else {
+        let detail = "The migration has not reached its target yet.";
+        return Err(ApiError::new(StatusCode::CONFLICT, "wrong_state", detail));
     };
     let target = db::targets::by_id(&mut connection, record.domain_id, target).await?;
     let target = target.ok_or_else(|| ApiError::conflict("The target was removed from the settings."))?;

@@ -147,7 +147,6 @@ pub struct ListQuery {
     /// Only what is done, or what is not.
     done: Option<bool>,
     /// Only this.
-    #[param(value_type = Option<Task>)]
     code: Option<String>,
     /// Where the page begins: `next_cursor` of the page before.
     cursor: Option<String>,

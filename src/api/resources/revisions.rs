@@ -80,8 +80,8 @@ pub async fn show(
 /// Which revisions.
 #[derive(Debug, Deserialize, IntoParams)]
 pub struct Between {
-    /// The earlier one.
-    from: i64,
+    /// The earlier one; the one before the later one unless given.
+    from: Option<i64>,
     /// The later one; the current one unless given.
     to: Option<i64>,
 }
@@ -96,7 +96,8 @@ pub async fn difference(
 ) -> Result<Json<RevisionDifference>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let row = readable(&mut connection, &caller, &id).await?;
-    let (from, to) = (query.from, query.to.unwrap_or(row.revision));
+    let to = query.to.unwrap_or(row.revision);
+    let from = query.from.unwrap_or_else(|| to.saturating_sub(1));
     let before = Side::of(&version(&mut connection, &caller, &row.id, from).await?)?;
     let after = Side::of(&version(&mut connection, &caller, &row.id, to).await?)?;
     let changes = changes(Some(&before), &after);

@@ -29,7 +29,6 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<Page>,
 ) -> Result<Json<List<SavedSelection>>, ApiError> {
-    usable(&caller)?;
     let limit = page_size(query.limit)?;
     let after: String = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
     let mut connection = app.pool.acquire().await?;
@@ -50,7 +49,6 @@ pub async fn create(
     once: Once,
     JsonBody(new): JsonBody<NewSelection>,
 ) -> Result<(StatusCode, Json<SavedSelection>), ApiError> {
-    usable(&caller)?;
     let mut transaction = app.pool.begin().await?;
     let chosen = (new.resource_ids, new.selection);
     let (resource_ids, selection) = contents(&app, &mut transaction, &caller, chosen).await?;
@@ -80,7 +78,6 @@ pub async fn show(
     caller: Caller,
     Path(id): Path<Uuid>,
 ) -> Result<Json<SavedSelection>, ApiError> {
-    usable(&caller)?;
     let mut connection = app.pool.acquire().await?;
     Ok(Json(shown(&mut connection, &caller, id).await?))
 }
@@ -124,17 +121,8 @@ pub async fn delete(State(app): State<AppState>, caller: Caller, Path(id): Path<
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whoever exports or migrates has use for selections.
-fn usable(caller: &Caller) -> Result<(), ApiError> {
-    match caller.may(Permission::MigrationOnline) {
-        true => Ok(()),
-        false => caller.require(Permission::MigrationExport),
-    }
-}
-
 /// One that the caller may change, held until the transaction ends.
 async fn own(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<rows::Selection, ApiError> {
-    usable(caller)?;
     let row = rows::lock(connection, caller.domain_id(), id).await?.ok_or_else(|| ApiError::not_found("selection"))?;
     if row.owner != caller.username() && !caller.may(Permission::DomainManage) {
         let detail = format!("The selection belongs to {}: he, or who manages the domain, changes it.", row.owner);

@@ -46,6 +46,8 @@ pub struct Planned {
     pub source_changed: bool,
     /// How it was changed on the way; empty: not at all.
     pub remapping: String,
+    /// Who holds the name that it wants.
+    pub clash: Option<ResourceId>,
 }
 
 /// What an import would do.

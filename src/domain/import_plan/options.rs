@@ -38,6 +38,13 @@ pub enum Resolution {
     Overwrite,
 }
 
+impl Resolution {
+    /// It keeps the name that the resource has.
+    pub fn is_name(&self, name: &str) -> bool {
+        matches!(self, Self::Rename(new) if new == name)
+    }
+}
+
 /// Which IDs the resources have in the target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum IdMode {

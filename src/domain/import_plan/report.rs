@@ -47,6 +47,7 @@ impl Work<'_> {
                 drifted: slot.drifted,
                 source_changed: slot.source_changed,
                 remapping: slot.remapping,
+                clash: slot.clash,
             })
             .collect();
         Plan { items, id_map: self.id_map, error, warnings, lacking }
