@@ -15,7 +15,7 @@ use crate::db::{self, PgConnection};
 use crate::domain::manifest::FORMAT;
 use crate::domain::resource_type::UniqueName;
 use crate::wire::List;
-use crate::wire::environment::{Environment, EnvironmentChange, License, TypeLine, TypeReference};
+use crate::wire::environment::{ApprovalRule, Environment, EnvironmentChange, License, TypeLine, TypeReference};
 
 use crate::api::http::AppState;
 use crate::api::http::audited::note_in;
@@ -65,7 +65,7 @@ pub async fn show(State(app): State<AppState>) -> Result<Json<Environment>, ApiE
     Ok(Json(environment(&app, &mut connection).await?))
 }
 
-/// Turns feature switches, sets licence limits.
+/// Turns feature switches, sets licence limits, says what imports wait for. What is left out stays.
 #[utoipa::path(
     patch, path = "/api/v1/environment",
     request_body = EnvironmentChange,
@@ -93,7 +93,24 @@ pub async fn change(
             limit.map(i64::try_from).transpose().map_err(|_| ApiError::field(kind, "has a limit that is too high"))?;
         db::environment::set_limit(&mut transaction, kind, limit).await?;
     }
-    let details = serde_json::json!({"features": change.features, "license": change.license});
+    if let Some(approval) = change.approval {
+        db::environment::require_approval(&mut transaction, approval.required).await?;
+    }
+    if let Some(windows) = &change.windows {
+        if windows.as_ref().is_some_and(|windows| !windows.ever_open()) {
+            return Err(ApiError::field("windows.hours", "must hold at least one, each with a day"));
+        }
+        db::environment::set_windows(&mut transaction, windows.as_ref()).await?;
+        let rules = db::environment::import_rules(&mut transaction).await?;
+        db::windows::reconsider(&mut transaction, rules.closed_until()).await?;
+    }
+    let mut details = serde_json::json!({"features": change.features, "license": change.license});
+    if let Some(approval) = change.approval {
+        details["approval"] = serde_json::json!(approval);
+    }
+    if let Some(windows) = &change.windows {
+        details["windows"] = serde_json::json!(windows);
+    }
     let object = ("environment", &app.identity.id);
     note_in(&mut transaction, &caller, None, "environment.change", object, details).await?;
     let shown = environment(&app, &mut transaction).await?;
@@ -106,6 +123,7 @@ pub(in crate::api) async fn environment(
     connection: &mut PgConnection,
 ) -> Result<Environment, ApiError> {
     let disabled = db::environment::disabled_features(connection).await?;
+    let rules = db::environment::import_rules(connection).await?;
     let limits = db::environment::license(connection).await?;
     let used = db::environment::used(connection).await?;
     let keys: Vec<String> = app.types.all().iter().map(|kind| kind.key.to_string()).collect();
@@ -121,6 +139,8 @@ pub(in crate::api) async fn environment(
         package_format: FORMAT,
         features: keys.iter().map(|key| (key.clone(), !disabled.contains(key))).collect(),
         license: keys.iter().map(|key| (key.clone(), license(key))).collect(),
+        approval: ApprovalRule { required: rules.approval_required },
+        windows: rules.windows,
         public_key: app.identity.public_key.clone(),
         sealing_key: app.identity.sealing_key.clone(),
         types: app
@@ -149,6 +169,7 @@ pub async fn types(State(app): State<AppState>) -> Json<List<TypeLine>> {
             UniqueName::None => "none",
         }
         .to_owned(),
+        refresh: kind.refresh,
         references: kind
             .rules
             .iter()

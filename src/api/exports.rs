@@ -1,6 +1,6 @@
 //! Exports: preview, start, download.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use axum::body::Body;
@@ -12,15 +12,18 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use crate::db::records::NewRecord;
-use crate::db::{self, Acquire, jobs};
+use crate::db::targets::Target;
+use crate::db::{self, Acquire, PgConnection, jobs};
+use crate::domain::failure::{self, Failure};
 use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::planning::carried::keep_passphrase;
+use crate::remote::RemoteError;
 use crate::store::StoreError;
 use crate::wire::passphrase::weakness;
 use crate::wire::record::{PackageInfo, Record};
 use crate::wire::resource::PreviewItem;
-use crate::wire::selection::{ExportRequest, Preview};
+use crate::wire::selection::{Ambiguous, ExportRequest, Preview, RefusedType};
 
 use crate::api::http::AppState;
 use crate::api::http::audited::note;
@@ -30,7 +33,7 @@ use crate::api::http::extract::{JsonBody, Path, is_known};
 use crate::api::http::idempotency::Once;
 use crate::api::http::openapi::Binary;
 use crate::api::records::{Accepted, find};
-use crate::api::selections;
+use crate::api::selections::{self, Since};
 
 /// What an export would take along, and why.
 #[utoipa::path(
@@ -44,9 +47,15 @@ pub async fn preview(
     JsonBody(request): JsonBody<ExportRequest>,
 ) -> Result<Json<Preview>, ApiError> {
     let mut connection = app.pool.acquire().await?;
-    let roots = selections::roots(&app, &mut connection, &caller, &request).await?;
-    let resolved =
-        db::closure::resolve(&mut connection, &app.types, caller.domain_id(), &roots, request.export_upstream).await?;
+    let target = match request.target_id {
+        Some(id) => Some(target(&mut connection, &caller, id).await?),
+        None => None,
+    };
+    let since = Since::of(&request, request.target_id)?;
+    let selected = selections::select(&app, &mut connection, &caller, &request, since).await?;
+    let (roots, domain_id) = (&selected.roots, caller.domain_id());
+    let resolved = db::closure::resolve(&mut connection, &app.types, domain_id, roots, selected.upstream).await?;
+    let gone = resolved.gone.iter().map(|id| id.as_str().to_owned()).collect();
     let forbidden = selections::forbidden(&caller, &resolved);
     let items =
         resolved.catalogue.nodes.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory)).map(|node| {
@@ -62,9 +71,69 @@ pub async fn preview(
     let listed: HashSet<&str> = items.iter().map(|item| item.resource_id.as_str()).collect();
     let missing =
         resolved.missing.into_iter().filter(|missing| listed.contains(missing.referenced_by.as_str())).collect();
+    let ambiguous = ambiguous(&app, &mut connection, &caller, &items).await?;
     let parts = resolved.shared_parts;
     let shared_parts = db::closure::visible_parts(&mut connection, caller.domain_id(), &caller.sight, parts).await?;
-    Ok(Json(Preview { missing, forbidden, shared_parts, items }))
+    drop(connection);
+    let (refused_types, target_error) = match target {
+        Some(target) => match refused_types(&app, &target, &items).await {
+            Ok(refused) => (refused, None),
+            Err(error) => (Vec::new(), Some(error.into())),
+        },
+        None => (Vec::new(), None),
+    };
+    Ok(Json(Preview { missing, forbidden, shared_parts, ambiguous, gone, refused_types, target_error, items }))
+}
+
+/// The target that a preview asks.
+async fn target(connection: &mut PgConnection, caller: &Caller, id: Uuid) -> Result<Target, ApiError> {
+    caller.require(Permission::MigrationOnline)?;
+    let found = db::targets::by_id(connection, caller.domain_id(), id).await?;
+    found.ok_or_else(|| ApiError::field("target_id", "names no target of this domain"))
+}
+
+/// References by name, of what would go, that more than one resource answers to.
+async fn ambiguous(
+    app: &AppState,
+    connection: &mut PgConnection,
+    caller: &Caller,
+    items: &[PreviewItem],
+) -> Result<Vec<Ambiguous>, ApiError> {
+    let ids: Vec<String> = items.iter().map(|item| item.resource_id.clone()).collect();
+    let found = db::graph::ambiguous(connection, caller.domain_id(), &ids).await?;
+    let candidates: Vec<String> = found.iter().flat_map(|found| &found.candidates).cloned().collect();
+    let readable = db::lineage::nodes(connection, caller.domain_id(), &candidates).await?;
+    let readable = readable.into_iter().filter(|node| caller.may_read(&node.owner, &node.directory));
+    let readable: HashSet<String> = readable.map(|node| node.id).collect();
+    let line = |found: db::graph::Ambiguous| {
+        let rule = app.types.get(&found.from_type)?.rules.get(found.rule as usize)?;
+        let count = found.candidates.len() as u64;
+        let resource_ids = found.candidates.into_iter().filter(|id| readable.contains(id)).collect();
+        let (kind, role) = (found.kind, rule.role.clone());
+        Some(Ambiguous { kind, name: found.name, role, referenced_by: found.from_id, resource_ids, count })
+    };
+    Ok(found.into_iter().filter_map(line).collect())
+}
+
+/// The types, of what would go, that a target does not take: asked now.
+async fn refused_types(
+    app: &AppState,
+    target: &Target,
+    items: &[PreviewItem],
+) -> Result<Vec<RefusedType>, RemoteError> {
+    let there = app.remote(target)?.environment().await?;
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    items.iter().for_each(|item| *counts.entry(&item.kind).or_default() += 1);
+    let refused = |(kind, count): (&str, u64)| {
+        let label = app.types.get(kind).map_or(kind, |kind| &kind.label.en);
+        let Failure { code, message, hint, .. } = match there.features.get(kind) {
+            Some(true) => return None,
+            Some(false) => failure::feature_disabled(label),
+            None => failure::type_unknown(kind),
+        };
+        Some(RefusedType { code, kind: kind.to_owned(), message, hint, count })
+    };
+    Ok(counts.into_iter().filter_map(refused).collect())
 }
 
 /// Starts an export.
@@ -87,7 +156,8 @@ pub async fn create(
         caller.require(Permission::SecretCarry)?;
     }
     let mut connection = app.pool.acquire().await?;
-    let roots = selections::allowed_roots(&app, &mut connection, &caller, &request).await?;
+    let since = Since::of(&request, None)?;
+    let selected = selections::allowed(&app, &mut connection, &caller, &request, since).await?;
     let id = Uuid::now_v7();
     let new = NewRecord {
         id,
@@ -96,19 +166,22 @@ pub async fn create(
         name: &name,
         requested_by: caller.username(),
         options: serde_json::json!({
-            "export_upstream": request.export_upstream,
+            "export_upstream": selected.upstream,
             "note": request.note,
             "with_secrets": request.passphrase.is_some(),
-            "by_selection": request.selection.is_some(),
+            "by_selection": selected.found,
+            "selection_id": request.selection_id,
+            "changed_since_last": request.changed_since_last,
         }),
-        roots: serde_json::json!(roots),
+        roots: serde_json::json!(selected.roots),
         target: None,
+        selected: Some((&selected.digest, selected.seen_from)),
     };
     let mut transaction = connection.begin().await?;
     let details = serde_json::json!({
         "name": name,
-        "roots": roots.len(),
-        "export_upstream": request.export_upstream,
+        "roots": selected.roots.len(),
+        "export_upstream": selected.upstream,
         "with_secrets": request.passphrase.is_some(),
     });
     note(&mut transaction, &caller, "export.create", ("record", id), details).await?;

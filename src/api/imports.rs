@@ -9,16 +9,19 @@ pub mod plans;
 pub mod roll_back;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::db::records::{Arrived, NewRecord, Queued};
+use crate::db::records::{Arrived, NewRecord, Origin, Queued};
 use crate::db::{self, PgConnection, jobs};
 use crate::domain::manifest::Manifest;
 use crate::domain::record::{JobKind, RecordKind};
+use crate::domain::resource::parse_name;
 use crate::domain::trust::Signature;
 use crate::package::PackageError;
 use crate::package::reader::Package;
@@ -27,7 +30,7 @@ use crate::planning::carried::{self, keep_passphrase};
 use crate::secrets;
 use crate::store::package_key;
 use crate::trust;
-use crate::wire::import::FromUpload;
+use crate::wire::import::{FromUpload, REQUESTED_BY};
 use crate::wire::record::{PackageInfo, PlanRequest, Record};
 
 use crate::api::http::AppState;
@@ -49,6 +52,10 @@ use crate::api::uploads::held::held;
 /// checked while they are parsed. The record then stops at `awaiting_confirmation`.
 #[utoipa::path(
     post, path = "/api/v1/imports",
+    params((
+        "Ferry-Requested-By" = Option<String>, Header,
+        description = "Who asked for it at its source: a user name there, percent-encoded. He does not approve it",
+    )),
     request_body(content((Binary = "application/zip"), (PackageForm = "multipart/form-data"), (FromUpload = "application/json"))),
     responses(
         (status = 202, body = Record),
@@ -64,6 +71,7 @@ pub async fn create(
     once: Once,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let asked_by = request.headers().get(REQUESTED_BY).map(source_name).transpose()?;
     let mut received = match brought(&app, &caller, request).await? {
         Brought::Package(received) => received,
         Brought::Import(id) => {
@@ -82,7 +90,15 @@ pub async fn create(
     app.store.put_file(&key, received.file.path()).await?;
     let queued = async {
         let mut transaction = app.pool.begin().await?;
-        let accepted = queue(&app, &mut transaction, &caller, (id, &key), (&manifest, &signature), &received).await?;
+        let accepted = queue(
+            &app,
+            &mut transaction,
+            &caller,
+            (id, &key),
+            (&manifest, &signature),
+            (&received, asked_by.as_deref()),
+        );
+        let accepted = accepted.await?;
         accepted.keep(&once, &mut transaction, Some(&received.sha256)).await?;
         transaction.commit().await.map_err(Undone::unknown)?;
         Ok::<_, Undone>(accepted)
@@ -96,6 +112,13 @@ pub async fn create(
         let _ = clear(&app, upload).await;
     }
     Ok(accepted.into_response())
+}
+
+/// The name of a user of the source.
+fn source_name(given: &HeaderValue) -> Result<String, ApiError> {
+    let text = percent_decode(given.as_bytes()).decode_utf8();
+    let text = text.map_err(|_| ApiError::field(REQUESTED_BY, "must be UTF-8, percent-encoded"))?;
+    parse_name(&text).map_err(|refused| ApiError::field(REQUESTED_BY, refused.reason))
 }
 
 /// Why a package in the store became no record's, as far as is known.
@@ -174,7 +197,7 @@ async fn queue(
     caller: &Caller,
     (id, key): (Uuid, &str),
     (manifest, signature): (&Manifest, &Signature),
-    received: &Received,
+    (received, asked_by): (&Received, Option<&str>),
 ) -> Result<Accepted<Record>, ApiError> {
     let new = NewRecord {
         id,
@@ -185,12 +208,14 @@ async fn queue(
         options: serde_json::json!(PlanRequest::default()),
         roots: serde_json::json!([]),
         target: None,
+        selected: None,
     };
     let details = received_as(manifest, signature, received);
     note(connection, caller, "import.receive", ("record", id), details).await?;
     db::records::insert(connection, &new).await?;
     let arrived = arrived(manifest, signature, received, key);
-    db::records::receive(connection, id, &manifest.environment.name, arrived).await?;
+    let from = Origin { environment: &manifest.environment.name, requested_by: asked_by };
+    db::records::receive(connection, id, from, arrived).await?;
     parse_next(app, connection, caller, id, received).await
 }
 

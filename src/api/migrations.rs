@@ -23,7 +23,7 @@ use crate::api::http::error::ApiError;
 use crate::api::http::extract::{JsonBody, MaybeJson, Path};
 use crate::api::http::idempotency::Once;
 use crate::api::records::{Accepted, find, lock};
-use crate::api::selections;
+use crate::api::selections::{self, Since};
 
 /// Starts an online migration: one record here, one import record at the target.
 #[utoipa::path(
@@ -50,7 +50,9 @@ pub async fn create(
     let target = db::targets::by_id(&mut connection, caller.domain_id(), request.target_id).await?;
     let target = target.ok_or_else(|| ApiError::field("target_id", "names no target of this domain"))?;
     plan.owner = plan.owner.or_else(|| target.owner.clone());
-    let roots = selections::allowed_roots(&app, &mut connection, &caller, &request.export()).await?;
+    let export = request.export();
+    let since = Since::of(&export, Some(target.id))?;
+    let selected = selections::allowed(&app, &mut connection, &caller, &export, since).await?;
     let id = Uuid::now_v7();
     let new = NewRecord {
         id,
@@ -59,18 +61,21 @@ pub async fn create(
         name: &name,
         requested_by: caller.username(),
         options: serde_json::json!({
-            "export_upstream": request.export_upstream,
+            "export_upstream": selected.upstream,
             "plan": plan,
             "confirm": request.confirm,
             "carry_secrets": request.carry_secrets,
-            "by_selection": request.selection.is_some(),
+            "by_selection": selected.found,
+            "selection_id": request.selection_id,
+            "changed_since_last": request.changed_since_last,
         }),
-        roots: serde_json::json!(roots),
+        roots: serde_json::json!(selected.roots),
         target: Some((target.id, &target.name)),
+        selected: Some((&selected.digest, selected.seen_from)),
     };
     let mut transaction = connection.begin().await?;
     let details = serde_json::json!({
-        "name": name, "target": target.name, "roots": roots.len(), "carry_secrets": request.carry_secrets,
+        "name": name, "target": target.name, "roots": selected.roots.len(), "carry_secrets": request.carry_secrets,
     });
     note(&mut transaction, &caller, "migration.create", ("record", id), details).await?;
     db::records::insert(&mut transaction, &new).await?;

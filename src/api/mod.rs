@@ -1,5 +1,6 @@
 //! HTTP: a file or folder per noun, what they share in `http`, every route here, each with what it needs.
 
+mod approvals;
 mod environment;
 mod exports;
 mod http;
@@ -35,6 +36,15 @@ fn may(permission: P, route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Permission(permission), route)
 }
 
+/// Who has use for selections.
+const EXPORTS: (P, P) = (P::MigrationExport, P::MigrationOnline);
+/// Who looks at what an import would do.
+const REVIEWS: (P, P) = (P::MigrationImport, P::MigrationApprove);
+
+fn either((one, other): (P, P), route: UtoipaMethodRouter<AppState>) -> Route {
+    (Needs::Either(one, other), route)
+}
+
 fn signed_in(route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Token, route)
 }
@@ -67,6 +77,8 @@ fn table() -> Vec<Route> {
         may(P::ResourceRead, routes!(resources::revisions::difference)),
         may(P::ResourceRead, routes!(resources::attachments::show)),
         may(P::ResourceWrite, routes!(resources::attachments::put)),
+        either(EXPORTS, routes!(selections::saved::list, selections::saved::create)),
+        either(EXPORTS, routes!(selections::saved::show, selections::saved::change, selections::saved::delete)),
         may(P::MigrationExport, routes!(exports::preview)),
         may(P::MigrationExport, routes!(exports::create)),
         may(P::MigrationExport, routes!(exports::package)),
@@ -79,9 +91,9 @@ fn table() -> Vec<Route> {
         may(P::MigrationImport, routes!(imports::plans::plan)),
         may(P::MigrationImport, routes!(imports::plans::execute)),
         may(P::MigrationImport, routes!(imports::roll_back::roll_back)),
-        may(P::MigrationImport, routes!(imports::difference::item)),
-        may(P::MigrationImport, routes!(imports::difference::all)),
-        may(P::MigrationImport, routes!(imports::impact::impact)),
+        either(REVIEWS, routes!(imports::difference::item)),
+        either(REVIEWS, routes!(imports::difference::all)),
+        either(REVIEWS, routes!(imports::impact::impact)),
         signed_in(routes!(rules::list)),
         may(P::DomainManage, routes!(rules::create)),
         may(P::DomainManage, routes!(rules::replace, rules::delete)),
@@ -95,6 +107,9 @@ fn table() -> Vec<Route> {
         may(P::MigrationOnline, routes!(targets::check)),
         may(P::MigrationOnline, routes!(migrations::create)),
         may(P::MigrationOnline, routes!(migrations::confirm)),
+        may(P::MigrationApprove, routes!(approvals::list)),
+        may(P::MigrationApprove, routes!(approvals::approve)),
+        may(P::MigrationApprove, routes!(approvals::reject)),
         may(P::MigrationOnline, routes!(migrations::relay::roll_back)),
         may(P::MigrationOnline, routes!(migrations::relay::item)),
         may(P::MigrationOnline, routes!(migrations::relay::all)),
@@ -104,7 +119,10 @@ fn table() -> Vec<Route> {
         signed_in(routes!(records::show::show)),
         signed_in(routes!(records::items::items)),
         signed_in(routes!(records::notes::warnings)),
-        signed_in(routes!(records::notes::checklist)),
+        signed_in(routes!(records::checklist::checklist)),
+        may(P::MigrationImport, routes!(records::checklist::change)),
+        may(P::ResourceWrite, routes!(records::checklist::switch_on)),
+        signed_in(routes!(records::checklist::list)),
         signed_in(routes!(records::events::events)),
         signed_in(routes!(records::actions::cancel)),
         signed_in(routes!(records::actions::retry)),

@@ -1,12 +1,11 @@
 //! Records: the list; finding one, and how clients see it.
 
 pub mod actions;
+pub mod checklist;
 pub mod events;
 pub mod items;
 pub mod notes;
 pub mod show;
-
-use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
@@ -20,9 +19,10 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::records::{self as rows, Filter};
-use crate::db::resources::lack_secrets;
 use crate::db::{DbError, PgConnection};
-use crate::domain::outcome::{ChecklistEntry, SECRET_MISSING};
+use crate::domain::approval::Approval;
+use crate::domain::checklist::ChecklistEntry;
+use crate::domain::permission::Permission;
 use crate::domain::record::{RecordKind, RecordStatus};
 use crate::domain::resource::Hash;
 use crate::wire::List;
@@ -123,45 +123,31 @@ pub async fn list(
     }
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), &filter, before, limit + 1).await?;
-    let listed = page(found, limit, |row| row.id, to_wire);
-    let mut items = listed.items.into_iter().collect::<Result<Vec<_>, DbError>>()?;
-    tick_off(&mut connection, caller.domain_id(), &mut items).await?;
+    let listed = page(found, limit, |row| row.id, |row| row);
+    let items = all_ticked(&mut connection, caller.domain_id(), listed.items).await?;
     Ok(Json(List { items, next_cursor: listed.next_cursor }))
 }
 
 /// A record with what is done of its checklist by now.
 pub(in crate::api) async fn ticked(connection: &mut PgConnection, row: rows::Record) -> Result<Record, DbError> {
-    let domain_id = row.domain_id;
-    let mut record = to_wire(row)?;
-    tick_off(connection, domain_id, std::slice::from_mut(&mut record)).await?;
-    Ok(record)
+    let record = all_ticked(connection, row.domain_id, vec![row]).await?.pop();
+    record.ok_or(DbError::Corrupt("records"))
 }
 
-/// Ticks off what imports left to do and was done since: secrets that are there now. What a migration left to
-/// do is to be done at its target.
-async fn tick_off(connection: &mut PgConnection, domain_id: i32, records: &mut [Record]) -> Result<(), DbError> {
-    let import = RecordKind::Import.as_str();
-    let imports = records.iter_mut().filter(|record| record.kind == import);
-    tick(connection, domain_id, imports.flat_map(|record| &mut record.checklist)).await
-}
-
-/// The same for some entries of imports.
-pub(in crate::api) async fn tick<'a>(
+/// The same of some records of a domain. What a migration left to do is to be done at its target, and stands as that
+/// said it.
+async fn all_ticked(
     connection: &mut PgConnection,
     domain_id: i32,
-    entries: impl Iterator<Item = &'a mut ChecklistEntry>,
-) -> Result<(), DbError> {
-    let mut open: Vec<&mut ChecklistEntry> =
-        entries.filter(|entry| entry.code == SECRET_MISSING && !entry.done).collect();
-    if open.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<String> = open.iter().map(|entry| entry.resource_id.clone()).collect();
-    let lacking: HashSet<String> = lack_secrets(connection, domain_id, &ids).await?.into_iter().collect();
-    for entry in &mut open {
-        entry.done = !lacking.contains(&entry.resource_id);
-    }
-    Ok(())
+    rows: Vec<rows::Record>,
+) -> Result<Vec<Record>, DbError> {
+    let lists = rows.iter().map(|row| read::<Vec<ChecklistEntry>>(row.checklist.clone(), "records.checklist"));
+    let mut lists: Vec<Vec<ChecklistEntry>> = lists.collect::<Result<_, _>>()?;
+    let imports = rows.iter().zip(&mut lists).filter(|(row, _)| row.kind == RecordKind::Import);
+    let entries = imports.flat_map(|(row, list)| list.iter_mut().map(|entry| (row.id, entry))).collect();
+    checklist::tick(connection, domain_id, entries).await?;
+    let records = rows.into_iter().zip(lists).map(|(row, checklist)| Ok(Record { checklist, ..to_wire(row)? }));
+    records.collect()
 }
 
 /// A record that the caller may see; 404 otherwise.
@@ -170,7 +156,11 @@ pub(in crate::api) async fn find(
     caller: &Caller,
     id: Uuid,
 ) -> Result<rows::Record, ApiError> {
-    visible(caller, rows::by_id(connection, caller.domain_id(), id).await?)
+    let found = rows::by_id(connection, caller.domain_id(), id).await?;
+    match found {
+        Some(record) if decides(caller, &record) => Ok(record),
+        other => visible(caller, other),
+    }
 }
 
 /// The same, held until the transaction ends.
@@ -182,16 +172,30 @@ pub(in crate::api) async fn lock(
     visible(caller, rows::lock(connection, caller.domain_id(), id).await?)
 }
 
+/// Who may approve reads what waits for that, and what he decided himself.
+pub(in crate::api) fn decides(caller: &Caller, record: &rows::Record) -> bool {
+    let decided_by = record.approval.as_ref().and_then(Approval::decided_by);
+    caller.may(Permission::MigrationApprove)
+        && record.kind == RecordKind::Import
+        && (record.status == RecordStatus::AwaitingApproval || decided_by == Some(caller.username()))
+}
+
 fn visible(caller: &Caller, found: Option<rows::Record>) -> Result<rows::Record, ApiError> {
     let found = found.filter(|record| caller.sees_all_records() || record.requested_by == caller.username());
     found.ok_or_else(|| ApiError::not_found("record"))
 }
 
+fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
+    serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
+}
+
+/// By what an entry ticks itself off is not told.
+fn told(entries: Vec<ChecklistEntry>) -> Vec<ChecklistEntry> {
+    entries.into_iter().map(|entry| ChecklistEntry { by: None, ..entry }).collect()
+}
+
 /// A record as clients see it.
 pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
-    fn read<T: DeserializeOwned>(value: Value, column: &'static str) -> Result<T, DbError> {
-        serde_json::from_value(value).map_err(|_| DbError::Corrupt(column))
-    }
     let error = row.error.filter(|error| !error.is_null());
     Ok(Record {
         id: row.id,
@@ -201,6 +205,9 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         name: row.name,
         domain: row.domain,
         requested_by: row.requested_by,
+        source_requested_by: row.source_requested_by,
+        approval: row.approval,
+        waits_until: row.waits_until,
         options: row.options,
         progress: Progress {
             done: row.progress_done as u64,
@@ -216,7 +223,7 @@ pub(in crate::api) fn to_wire(row: rows::Record) -> Result<Record, DbError> {
         remote_record_id: row.remote_record_id,
         warnings: read(row.warnings, "records.warnings")?,
         warnings_total: row.warnings_total as u64,
-        checklist: read(row.checklist, "records.checklist")?,
+        checklist: told(read(row.checklist, "records.checklist")?),
         checklist_total: row.checklist_total as u64,
         plan_digest: row.plan_digest,
         rolled_back_by: row.rolled_back_by,

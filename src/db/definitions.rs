@@ -128,7 +128,7 @@ pub async fn forget_runs(connection: &mut PgConnection, days: u32) -> Result<u64
         "with old as (
             select r.block from runs r left join records c on c.id = r.record_id
             where c.id is null or c.status in ('succeeded', 'partially_succeeded', 'failed', 'cancelled', 'rolled_back')
-               or (c.status = 'awaiting_confirmation' and r.created_at < clock_timestamp() - make_interval(days => $1))
+               or (c.status in ('awaiting_confirmation', 'awaiting_approval') and r.created_at < clock_timestamp() - make_interval(days => $1))
             for update of r skip locked
          ), bodies as (
             delete from definitions d using old where d.id >= old.block and d.id < old.block + 16777216

@@ -190,7 +190,8 @@ pub async fn parse_again(connection: &mut PgConnection) -> Result<(), DbError> {
                 transfer = case when s.kind = 'execute' then r.transfer || '{\"run\": \"again\"}'::jsonb else r.transfer end
             from stopped s where s.record_id = r.id returning r.id, r.domain_id
          ), waiting as (
-            update records set status = 'queued' where kind = 'import' and status = 'awaiting_confirmation' returning id, domain_id
+            update records set status = 'queued' where kind = 'import' and status in ('awaiting_confirmation', 'awaiting_approval')
+            returning id, domain_id
          )
          insert into jobs (kind, record_id, domain_id)
          select 'parse', id, domain_id from again union all select 'parse', id, domain_id from waiting"

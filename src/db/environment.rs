@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
+
+use crate::domain::window::Windows;
 
 use super::DbError;
 
@@ -79,6 +83,69 @@ pub async fn is_superseded(connection: &mut PgConnection, of_all: &str) -> Resul
         super::application(&current)
     );
     Ok(others.fetch_one(connection).await?)
+}
+
+/// What an import has to wait for before it is applied.
+#[derive(Debug)]
+pub struct ImportRules {
+    /// A second person.
+    pub approval_required: bool,
+    /// Hours in which it may be; none: always.
+    pub windows: Option<Windows>,
+    /// The time of the database.
+    pub now: DateTime<Utc>,
+}
+
+impl ImportRules {
+    /// When an import may be applied, where that is not now.
+    pub fn closed_until(&self) -> Option<DateTime<Utc>> {
+        self.windows.as_ref().and_then(|windows| windows.opens(self.now))
+    }
+}
+
+/// The rules as they are now.
+pub async fn import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
+    let found = sqlx::query_as!(
+        KeptRules,
+        r#"select approval_required, import_windows, clock_timestamp() as "now!" from environment"#
+    );
+    found.fetch_one(connection).await?.read()
+}
+
+/// The same, held until the transaction ends: who changes them waits. Comes before a record's row.
+pub async fn hold_import_rules(connection: &mut PgConnection) -> Result<ImportRules, DbError> {
+    let found = sqlx::query_as!(
+        KeptRules,
+        r#"select approval_required, import_windows, clock_timestamp() as "now!" from environment for share"#
+    );
+    found.fetch_one(connection).await?.read()
+}
+
+struct KeptRules {
+    approval_required: bool,
+    import_windows: Option<Value>,
+    now: DateTime<Utc>,
+}
+
+impl KeptRules {
+    fn read(self) -> Result<ImportRules, DbError> {
+        let windows = self.import_windows.map(serde_json::from_value).transpose();
+        let windows = windows.map_err(|_| DbError::Corrupt("environment.import_windows"))?;
+        Ok(ImportRules { approval_required: self.approval_required, windows, now: self.now })
+    }
+}
+
+/// Sets the hours in which imports may be applied, or (none) lifts them.
+pub async fn set_windows(connection: &mut PgConnection, windows: Option<&Windows>) -> Result<(), DbError> {
+    let windows = windows.map(|windows| serde_json::json!(windows));
+    sqlx::query!("update environment set import_windows = $1", windows).execute(connection).await?;
+    Ok(())
+}
+
+/// Has imports wait for a second person, or not.
+pub async fn require_approval(connection: &mut PgConnection, required: bool) -> Result<(), DbError> {
+    sqlx::query!("update environment set approval_required = $1", required).execute(connection).await?;
+    Ok(())
 }
 
 /// Types whose feature switch is off.

@@ -105,6 +105,44 @@ pub async fn referrers(
     Ok(found.fetch_all(connection).await?)
 }
 
+/// A reference by name that more than one resource answers to.
+#[derive(Debug)]
+pub struct Ambiguous {
+    /// Who refers.
+    pub from_id: String,
+    /// His type.
+    pub from_type: String,
+    /// Which rule of his type.
+    pub rule: i16,
+    /// The type,
+    pub kind: String,
+    /// and the name that it names.
+    pub name: String,
+    /// Who answers to them, lowest ID first.
+    pub candidates: Vec<String>,
+}
+
+/// The references by name of some resources of a domain that more than one resource answers to.
+pub async fn ambiguous(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<Ambiguous>, DbError> {
+    let found = sqlx::query_as!(
+        Ambiguous,
+        r#"select e.from_id, f.type as from_type, e.rule, r.type as kind, r.name, array_agg(distinct r.id) as "candidates!"
+           from resource_references e
+           join resources f on f.id = e.from_id and f.domain_id = $1
+           join resources r on r.domain_id = $1 and r.type = e.to_type and r.name = e.to_name
+           where e.domain_id = $1 and e.to_id is null and e.from_id = any($2)
+           group by e.from_id, f.type, e.rule, r.type, r.name having count(distinct r.id) > 1
+           order by e.from_id, e.rule, r.name"#,
+        domain_id,
+        ids
+    );
+    Ok(found.fetch_all(connection).await?)
+}
+
 /// Acyclic references of a domain that can be reached from some resources.
 pub async fn acyclic_edges(
     connection: &mut PgConnection,

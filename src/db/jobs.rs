@@ -70,7 +70,7 @@ pub async fn claim(
             returning j.id, j.record_id, j.domain_id, j.run_no, j.max_runs
          ), running as (
             update records r set status = 'running', phase = coalesce($3, r.phase),
-                progress_done = case when $3 is null then r.progress_done else 0 end, finished_at = null,
+                progress_done = case when $3 is null then r.progress_done else 0 end, finished_at = null, waits_until = null,
                 started_at = coalesce(r.started_at, clock_timestamp())
             from job where r.id = job.record_id and $4
          )
@@ -168,6 +168,19 @@ pub async fn fence(connection: &mut PgConnection, job: &Job) -> Result<(), DbErr
     .fetch_optional(connection)
     .await?;
     fenced(held.map_or(0, |_| 1))
+}
+
+/// Lets a job be begun as often as a new one.
+///
+/// # Errors
+/// [`DbError::Fenced`] when another worker has the job.
+pub async fn begin_anew(connection: &mut PgConnection, job: &Job) -> Result<(), DbError> {
+    let done = sqlx::query!(
+        "update jobs set max_runs = greatest(max_runs, run_no + 10) where id = $1 and run_no = $2 and state = 'running'",
+        job.id,
+        job.run_no
+    );
+    fenced(done.execute(connection).await?.rows_affected())
 }
 
 /// Ends a job, in the transaction that writes its result.
@@ -293,7 +306,7 @@ pub async fn forget(connection: &mut PgConnection, days: u32) -> Result<u64, DbE
     Ok(done.execute(connection).await?.rows_affected())
 }
 
-fn fenced(rows: u64) -> Result<(), DbError> {
+pub(super) fn fenced(rows: u64) -> Result<(), DbError> {
     if rows == 1 { Ok(()) } else { Err(DbError::Fenced) }
 }
 

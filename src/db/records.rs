@@ -9,6 +9,7 @@ use sqlx::postgres::{PgTypeInfo, PgValueRef};
 use sqlx::{Decode, FromRow, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
+use crate::domain::approval::Approval;
 use crate::domain::outcome::Counts;
 use crate::domain::record::{Phase, RecordKind, RecordStatus, Undo, WrongState};
 use crate::domain::transfer::Transfer;
@@ -18,8 +19,8 @@ use super::DbError;
 mod changes;
 
 pub use changes::{
-    Arrived, Executed, Kept, Next, Note, Packed, Parsed, Plan, Queued, Rest, Shown, note, note_negotiating, parsed,
-    queue, receive, rest, save_plan,
+    Arrived, Executed, Kept, Next, Note, Origin, Others, Packed, Parsed, Plan, Queued, Rest, Shown, await_approval,
+    note, note_negotiating, parsed, queue, receive, reject, rest, save_plan,
 };
 
 /// A record.
@@ -79,6 +80,12 @@ pub struct Record {
     pub remote_record_id: Option<Uuid>,
     /// What it needs to go on.
     pub transfer: Transfer,
+    /// The second person that its import waits for, or waited for.
+    pub approval: Option<Approval>,
+    /// When the window begins that it waits for.
+    pub waits_until: Option<DateTime<Utc>>,
+    /// Who asked for it where it comes from.
+    pub source_requested_by: Option<String>,
     /// Who had it rolled back.
     pub rolled_back_by: Option<String>,
     /// When it was asked for.
@@ -105,7 +112,7 @@ impl Record {
 /// Everything but what can be large: manifest and roots.
 const SELECT: &str = "select r.id, r.domain_id, d.name as domain, r.kind, r.status, r.phase, r.name, r.requested_by, r.options, \
     r.progress_done, r.progress_total, r.progress_unit, r.counts, r.error, r.warnings, r.warnings_total, r.checklist, \
-    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.rolled_back_by, r.created_at, r.started_at, \
+    r.checklist_total, r.package, r.package_key, r.signature, r.plan_digest, r.target_id, r.target_name, r.source_environment, r.remote_record_id, r.transfer, r.rolled_back_by, r.approval, r.waits_until, r.source_requested_by, r.created_at, r.started_at, \
     r.finished_at from records r join domains d on d.id = r.domain_id";
 
 /// Columns that are read as types of the domain.
@@ -131,6 +138,7 @@ columns! {
     "records.kind" as String => RecordKind, |word| RecordKind::parse(&word);
     "records.status" as String => RecordStatus, |word| RecordStatus::parse(&word);
     "records.phase" as String => Phase, |word| Phase::parse(&word);
+    "records.approval" as Value => Approval, |json| serde_json::from_value(json).ok();
     "records.transfer" as Value => Transfer, |json| serde_json::from_value(json).ok();
 }
 
@@ -153,14 +161,16 @@ pub struct NewRecord<'a> {
     pub roots: Value,
     /// The target of an online migration.
     pub target: Option<(Uuid, &'a str)>,
+    /// Of an export or a migration: a digest of what is selected, and from when on a change may be missing.
+    pub selected: Option<(&'a str, DateTime<Utc>)>,
 }
 
 /// Makes a record, queued.
 pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Result<(), DbError> {
     sqlx::query!(
         "insert into records (id, domain_id, kind, status, name, requested_by, options, counts, target_id, target_name,
-            roots)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10)",
+            roots, selected, seen_from)
+         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         new.id,
         new.domain_id,
         new.kind.as_str(),
@@ -170,7 +180,9 @@ pub async fn insert(connection: &mut PgConnection, new: &NewRecord<'_>) -> Resul
         serde_json::json!(Counts::default()),
         new.target.map(|(id, _)| id),
         new.target.map(|(_, name)| name),
-        new.roots
+        new.roots,
+        new.selected.map(|(digest, _)| digest),
+        new.selected.map(|(_, seen_from)| seen_from)
     )
     .execute(connection)
     .await?;
@@ -289,13 +301,13 @@ pub struct Left {
     pub package_key: Option<String>,
 }
 
-/// Holds an import that has waited for its confirmation for more than so many days, and lets go of its package.
+/// Holds an import that has waited for its confirmation or approval for more than so many days, and lets go of its package.
 pub async fn long_waiting(connection: &mut PgConnection, days: u32) -> Result<Option<Left>, DbError> {
     let found = sqlx::query_as!(
         Left,
         "with old as (
             select id, package_key from records
-            where kind = 'import' and status = 'awaiting_confirmation'
+            where kind = 'import' and status in ('awaiting_confirmation', 'awaiting_approval')
               and waiting_since < clock_timestamp() - make_interval(days => $1)
             limit 1 for update skip locked
          )

@@ -58,6 +58,18 @@ impl ResourceRow {
     pub fn definition(&self) -> Result<Value, DbError> {
         definition(&self.body, self.overlay.as_deref())
     }
+
+    /// The same, as it would be with something else of its own.
+    ///
+    /// # Errors
+    /// [`DbError::Corrupt`].
+    pub fn definition_with(&self, change: impl FnOnce(&mut Overlay)) -> Result<Value, DbError> {
+        let mut own = overlay(self.overlay.as_deref())?;
+        change(&mut own);
+        let mut value = serde_json::from_str(&self.body).map_err(|_| DbError::Corrupt("definitions.body"))?;
+        own.show(&mut value);
+        Ok(value)
+    }
 }
 
 /// A body with what belongs to this environment alone: the whole definition, secrets as markers.
@@ -92,6 +104,18 @@ pub async fn by_id(connection: &mut PgConnection, domain_id: i32, id: &str) -> R
         QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources r {WITH_BODY} where r.domain_id = "));
     query.push_bind(domain_id).push(" and r.id = ").push_bind(id);
     Ok(query.build_query_as().fetch_optional(connection).await?)
+}
+
+/// Some resources of a domain, those that are there.
+pub async fn by_ids(
+    connection: &mut PgConnection,
+    domain_id: i32,
+    ids: &[String],
+) -> Result<Vec<ResourceRow>, DbError> {
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from resources r {WITH_BODY} where r.domain_id = "));
+    query.push_bind(domain_id).push(" and r.id = any(").push_bind(ids.to_vec()).push(")");
+    Ok(query.build_query_as().fetch_all(connection).await?)
 }
 
 /// What stands under an ID, in whatever domain.
@@ -170,16 +194,6 @@ pub async fn last_changes(
         ids
     );
     Ok(found.fetch_all(connection).await?.into_iter().map(|row| (row.id, row.updated_by, row.updated_at)).collect())
-}
-
-/// Which of some resources still lack a secret.
-pub async fn lack_secrets(
-    connection: &mut PgConnection,
-    domain_id: i32,
-    ids: &[String],
-) -> Result<Vec<String>, DbError> {
-    let found = overlays(connection, domain_id, ids).await?;
-    Ok(found.into_iter().filter(|(_, own)| own.lacks_secrets()).map(|(id, _)| id).collect())
 }
 
 /// IDs of a domain's resources that a selection names by type, directory or time; all without any.

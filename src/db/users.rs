@@ -276,7 +276,8 @@ pub async fn token_permissions(
 pub async fn still_owns(connection: &mut PgConnection, domain_id: i32, username: &str) -> Result<bool, DbError> {
     let found = sqlx::query_scalar!(
         r#"select exists (select from resources where domain_id = $1 and owner = $2)
-            or exists (select from records where domain_id = $1 and requested_by = $2) as "owns!""#,
+            or exists (select from records where domain_id = $1 and requested_by = $2)
+            or exists (select from selections where domain_id = $1 and owner = $2) as "owns!""#,
         domain_id,
         username
     );

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::checklist::Paused;
 use super::definition::{self, Invalid, Parts};
 use super::json;
 use super::overlay::{self, Location, Overlay, Own, Taken};
@@ -64,15 +65,20 @@ impl Content {
     }
 }
 
-/// Sets the values of `[on_create]` where a new resource can have them; whether one of them was another.
-pub fn set_on_create(kind: &ResourceType, openings: &[Location], own: &mut Overlay) -> bool {
-    let mut changed = false;
+/// Sets the values of `[on_create]` where a new resource can have them; gives those that were others.
+pub fn set_on_create(kind: &ResourceType, openings: &[Location], own: &mut Overlay) -> Vec<Paused> {
+    let mut changed = Vec::new();
     for location in openings {
         let value = kind.on_create.iter().find(|(slot, _)| overlay::leads_to(slot, location)).map(|(_, value)| value);
-        if let Some(value) = value {
-            changed |= own.places().at(location) != Some(&Own::Value(value.clone()));
-            own.set(location, Own::Value(value.clone()));
+        let Some(value) = value else { continue };
+        let was = match own.places().at(location) {
+            Some(Own::Value(was)) => Some(was.clone()),
+            _ => None,
+        };
+        if was.as_ref() != Some(value) {
+            changed.push(Paused { at: location.clone(), was, is: value.clone() });
         }
+        own.set(location, Own::Value(value.clone()));
     }
     changed
 }

@@ -5,7 +5,9 @@
 
 #![warn(clippy::disallowed_methods)]
 
+pub mod approval;
 pub mod carried;
+pub mod checklist;
 pub mod closure;
 pub mod content;
 pub mod definition;
@@ -31,4 +33,5 @@ pub mod trust;
 pub mod type_file;
 mod type_overlaps;
 pub mod value_rule;
+pub mod window;
 mod words;

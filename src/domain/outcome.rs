@@ -129,22 +129,6 @@ impl Counts {
     }
 }
 
-/// On a checklist: a resource came without a secret that it has at its source.
-pub const SECRET_MISSING: &str = "secret_missing";
-
-/// Something that is left to do by hand.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ChecklistEntry {
-    /// A stable code.
-    pub code: String,
-    /// What to do.
-    pub message: String,
-    /// About which resource here.
-    pub resource_id: String,
-    /// It was done.
-    pub done: bool,
-}
-
 /// What becomes of an item when its import was applied, or when nothing was.
 pub fn status_of(method: Method, applied: bool) -> Status {
     match method {

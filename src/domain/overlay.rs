@@ -190,6 +190,12 @@ impl Overlay {
         (Self(merged), missing)
     }
 
+    /// Takes away what stands at a location.
+    pub fn unset(&mut self, location: &[Step]) {
+        let place = same(location);
+        self.0.retain(|(known, _)| same(known) != place);
+    }
+
     /// Sets a value, wherever it stands or does not stand yet.
     pub fn set(&mut self, location: &[Step], own: Own) {
         let place = same(location);

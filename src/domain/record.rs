@@ -68,6 +68,8 @@ pub enum RecordStatus {
     Running,
     /// Its plan waits for the user.
     AwaitingConfirmation,
+    /// Its import waits for a second person.
+    AwaitingApproval,
     /// Ended: every selected resource succeeded or was unchanged.
     Succeeded,
     /// Ended: some did, some did not.
@@ -158,6 +160,7 @@ words!(RecordStatus {
     Queued = "queued",
     Running = "running",
     AwaitingConfirmation = "awaiting_confirmation",
+    AwaitingApproval = "awaiting_approval",
     Succeeded = "succeeded",
     PartiallySucceeded = "partially_succeeded",
     Failed = "failed",
@@ -184,7 +187,8 @@ impl RecordStatus {
 
     /// The same as a status that a record can end with.
     pub fn ended(self) -> Option<Final> {
-        let goes_on = matches!(self, Self::Queued | Self::Running | Self::AwaitingConfirmation);
+        let goes_on =
+            matches!(self, Self::Queued | Self::Running | Self::AwaitingConfirmation | Self::AwaitingApproval);
         (!goes_on).then_some(Final(self))
     }
 
@@ -194,6 +198,22 @@ impl RecordStatus {
     /// Unless it awaits confirmation.
     pub fn confirmable(self, attempt: &'static str) -> Result<(), WrongState> {
         if self == Self::AwaitingConfirmation { Ok(()) } else { Err(WrongState { status: self, attempt }) }
+    }
+
+    /// Another plan may be made: it awaits confirmation, or an approval that falls with the plan.
+    ///
+    /// # Errors
+    /// Otherwise.
+    pub fn plannable(self, attempt: &'static str) -> Result<(), WrongState> {
+        if self == Self::AwaitingApproval { Ok(()) } else { self.confirmable(attempt) }
+    }
+
+    /// It may be approved or rejected.
+    ///
+    /// # Errors
+    /// Unless it awaits that.
+    pub fn approvable(self, attempt: &'static str) -> Result<(), WrongState> {
+        if self == Self::AwaitingApproval { Ok(()) } else { Err(WrongState { status: self, attempt }) }
     }
 
     /// It may be cancelled.

@@ -126,6 +126,8 @@ pub struct ResourceType {
     pub unique_name: UniqueName,
     /// A deleted one may be restored by an import.
     pub restorable: bool,
+    /// One that was changed needs a refresh.
+    pub refresh: bool,
     /// References, text references last.
     pub rules: Vec<Rule>,
     /// Children.

@@ -33,6 +33,8 @@ pub struct Transfer {
 /// A plan that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
+    /// Who; user name.
+    pub by: String,
     /// The options that it is made with.
     pub options: Value,
     /// What comes then.

@@ -112,6 +112,8 @@ struct File {
     #[serde(default)]
     on_create: BTreeMap<String, Value>,
     #[serde(default)]
+    refresh: bool,
+    #[serde(default)]
     schema: Option<Value>,
 }
 
@@ -244,6 +246,7 @@ fn compile(name: &str, text: &str) -> Result<ResourceType, TypeError> {
         order: file.order,
         unique_name: file.unique_name,
         restorable: file.restorable,
+        refresh: file.refresh,
         rules,
         children: file
             .child

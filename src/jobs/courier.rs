@@ -58,6 +58,23 @@ impl Courier {
         self.context.waiting(self.repeated(call)).await
     }
 
+    /// The same without a deadline: where others decide at the target, its silence stops nothing here.
+    pub(super) async fn patiently<T, F: Future<Output = Result<T, RemoteError>>>(
+        &self,
+        mut call: impl FnMut() -> F,
+    ) -> Result<Result<T, RemoteError>, JobError> {
+        loop {
+            if let Err(error) = self.look().await? {
+                return Ok(Err(error));
+            }
+            match self.context.waiting(call()).await {
+                Err(error) if error.transient => {}
+                answer => return Ok(answer),
+            }
+            self.context.waiting(tokio::time::sleep(LONGEST_PAUSE)).await;
+        }
+    }
+
     /// Waits for one call, as it is; no slot is held meanwhile.
     pub(super) async fn once<T>(&self, call: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
         self.context.waiting(call).await

@@ -42,9 +42,11 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
     if at_once(record)? {
         let bytes = read(courier, record, 0).await?;
         if bytes.len() <= SMALLEST_PIECE {
-            return Ok(courier.tried(|| courier.remote.import_package(bytes.clone(), &key)).await??);
+            return Ok(courier
+                .tried(|| courier.remote.import_package(bytes.clone(), &key, &record.requested_by))
+                .await??);
         }
-        match courier.once(courier.remote.import_package(bytes, &key)).await {
+        match courier.once(courier.remote.import_package(bytes, &key, &record.requested_by)).await {
             Ok(there) => return Ok(there),
             // On a slow way it does not arrive in time: in pieces it does. The same key makes the same import.
             Err(error) if error.transient => first = PIECE / SHRINK,
@@ -52,7 +54,7 @@ pub(super) async fn import(courier: &Courier, record: &Record) -> Result<wire::r
         }
     }
     let upload = upload(courier, record, first).await?;
-    Ok(courier.tried(|| courier.remote.import(&upload, &key)).await??)
+    Ok(courier.tried(|| courier.remote.import(&upload, &key, &record.requested_by)).await??)
 }
 
 /// What makes the import one, however often it is asked for. Where the first one could not be read without what it
@@ -79,10 +81,10 @@ pub(super) async fn made(courier: &Courier, record: &Record) -> Result<Result<Op
             Err(JobError::Fail(_)) => return Ok(Ok(None)),
             Err(error) => return Err(error),
         };
-        courier.remote.import_package(package, &key(record)).await
+        courier.remote.import_package(package, &key(record), &record.requested_by).await
     } else {
         let Some(upload) = &record.transfer.upload else { return Ok(Ok(None)) };
-        courier.remote.import(upload, &key(record)).await
+        courier.remote.import(upload, &key(record), &record.requested_by).await
     };
     Ok(match made {
         Ok(there) => Ok(Some(there.id)),

@@ -11,6 +11,8 @@ use crate::db::merge::{self, Writer};
 use crate::db::record_items::CHUNK;
 use crate::db::records::{Executed, Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::approval::Approval;
+use crate::domain::checklist::numbered;
 use crate::domain::import_plan::{Entry, IdMode, OnFailure};
 use crate::domain::outcome::{Counts, Method, status_of};
 use crate::domain::record::{Final, JobKind};
@@ -22,7 +24,7 @@ use crate::wire::record::{PlanRequest, RecordError};
 
 use super::stage;
 use super::staging::{Outcome, Staging};
-use super::{Context, JobError, rewrite, standing};
+use super::{Context, JobError, left, rewrite, standing};
 
 /// How often staging is done again because the target moved meanwhile.
 const TRIES: usize = 3;
@@ -32,6 +34,12 @@ pub async fn run(context: Context) -> Result<(), JobError> {
     let record = context.record().await?;
     let request = PlanRequest::of(&record.options).ok_or(JobError::Corrupt("records.options"))?;
     let mut connection = context.connection().await?;
+    if let Some(until) = db::environment::import_rules(&mut connection).await?.closed_until() {
+        let mut transaction = connection.begin().await?;
+        db::windows::postpone(&mut transaction, &context.job, until).await?;
+        transaction.commit().await?;
+        return Ok(());
+    }
     if standing::done(&context, &mut connection, &record, &request).await? {
         return Ok(());
     }
@@ -76,7 +84,15 @@ impl Attempt<'_> {
         if !planning.plan.lacking.is_empty() {
             // The target moved since: what was left out as it had it must be sent now.
             let mut transaction = connection.begin().await?;
-            self.give_back(&mut transaction, &planning).await?;
+            self.give_back(&mut transaction, &planning, None).await?;
+            transaction.commit().await?;
+            return Ok(Attempted::Done);
+        }
+        if let Some(approved) = self.import.record.approval.as_ref().and_then(Approval::bound_to)
+            && planning.preview(self.entries)?.0.digest != approved
+        {
+            let mut transaction = connection.begin().await?;
+            self.give_back(&mut transaction, &planning, Some(moved_since())).await?;
             transaction.commit().await?;
             return Ok(Attempted::Done);
         }
@@ -218,9 +234,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Has the record wait for the contents that it lacks.
-    async fn give_back(&self, connection: &mut PgConnection, planning: &Planning) -> Result<(), JobError> {
-        let (plan, items) = planning.preview(self.entries)?;
+    /// Has the record wait for the contents that it lacks, or (with a cause) for another word on its plan.
+    async fn give_back(
+        &self,
+        connection: &mut PgConnection,
+        planning: &Planning,
+        cause: Option<RecordError>,
+    ) -> Result<(), JobError> {
+        let (mut plan, items) = planning.preview(self.entries)?;
+        plan.error = cause.map(|cause| serde_json::json!(cause)).or(plan.error);
         db::record_items::replace(connection, self.import.record.id, &items).await?;
         db::records::rest(connection, self.import.record.id, Rest::Planned(plan, self.entries.len() as u64)).await?;
         Ok(db::jobs::end(connection, &self.context.job).await?)
@@ -258,13 +280,18 @@ impl Attempt<'_> {
         outcome: Outcome,
     ) -> Result<(), JobError> {
         let counts = self.end_items(connection, planning, applied).await?;
+        let mut checklist = outcome.checklist;
+        checklist.extend(left::features(self.entries, &planning.facts.disabled));
+        if applied {
+            checklist.extend(left::permissions(planning.plan.items.iter()));
+        }
         let executed = Executed {
             status: if applied { Final::of_import(&counts) } else { Final::FAILED },
             counts,
             resources: self.entries.len() as u64,
             error: error(planning, applied).map(|error| serde_json::json!(error)),
             warnings: planning.plan.warnings.clone(),
-            checklist: outcome.checklist,
+            checklist: numbered(checklist),
         };
         if applied {
             let bodies = self.entries.iter().filter_map(|entry| entry.definition_id);
@@ -277,6 +304,15 @@ impl Attempt<'_> {
         db::records::rest(connection, self.import.record.id, Rest::Executed(executed)).await?;
         db::jobs::end(connection, &self.context.job).await?;
         Ok(())
+    }
+}
+
+/// Why an import waits again whose plan was approved.
+fn moved_since() -> RecordError {
+    RecordError {
+        code: "plan_stale".to_owned(),
+        message: "The target is not as it was when the plan was approved, so nothing was applied.".to_owned(),
+        hint: "Look at the plan again and execute it: it is approved anew.".to_owned(),
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
-use crate::db::records::{Executed, Note, Record, Rest, Shown};
+use crate::db::records::{Executed, Note, Others, Record, Rest, Shown};
+use crate::domain::approval::Approval;
 use crate::domain::failure::Warning;
 use crate::domain::outcome::Status;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus, Unit};
@@ -40,8 +41,10 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         }
     }
     let mut sendings = 0;
+    let waited = record.approval.as_ref().is_some_and(Approval::is_waiting);
+    let mut told = Told { said: !waited, others: Others { approval: record.approval.clone(), waits_until: None } };
     loop {
-        let found = follow(&courier, there).await?;
+        let found = follow(&courier, there, &mut told).await?;
         if found.status == "failed" && lacks(found.error.as_ref()) && sendings < SENDINGS {
             // It names what the target has forgotten since: another import, of all.
             sendings += 1;
@@ -52,7 +55,7 @@ pub async fn run(context: Context) -> Result<(), JobError> {
         if found.status != "awaiting_confirmation" {
             return mirror(&courier, &record, &found).await;
         }
-        match confirmed_or_shown(&courier, &record, there).await? {
+        match confirmed_or_shown(&courier, &record, there, &mut told).await? {
             Next::Follow => {}
             Next::Shown => return Ok(()),
             Next::Send if sendings < SENDINGS => {
@@ -185,15 +188,40 @@ async fn again(courier: &Courier, there: Uuid, transfer: Transfer) -> Result<Aga
 /// here what that one is doing.
 const HOLD: Duration = Duration::from_secs(1);
 
-/// Asks for the record there until it waits or has ended; says here what it is doing.
-async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, JobError> {
+/// What was said here of what others decide there.
+struct Told {
+    /// Since this run began, which says that the record runs.
+    said: bool,
+    others: Others,
+}
+
+/// Asked ever less often, up to this, while others decide there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for the record there until it waits to be confirmed or has ended; says here what it is doing, and what others
+/// decide of it there.
+async fn follow(courier: &Courier, there: Uuid, told: &mut Told) -> Result<wire::record::Record, JobError> {
     let context = &courier.context;
     let following = async {
         let mut pause = Duration::from_millis(10);
         let mut reported = None;
         loop {
             let asked = Instant::now();
-            let found = courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??;
+            let found = match told.others.is_waiting() {
+                true => courier.patiently(|| courier.remote.record(there)).await??,
+                false => courier.tried(|| courier.remote.wait_for_record(there, HOLD)).await??,
+            };
+            let others = Others { approval: found.approval.clone(), waits_until: found.waits_until };
+            if !told.said || told.others != others {
+                *told = Told { said: true, others: others.clone() };
+                context.others(others).await?;
+                pause = Duration::from_millis(100);
+            }
+            if told.others.is_waiting() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(PATIENCE);
+                continue;
+            }
             if found.status != "queued" && found.status != "running" {
                 return Ok(found);
             }
@@ -215,29 +243,36 @@ async fn follow(courier: &Courier, there: Uuid) -> Result<wire::record::Record, 
 }
 
 /// Executes the import there, or shows its plan here where that was asked for and is not confirmed yet.
-async fn confirmed_or_shown(courier: &Courier, record: &Record, there: Uuid) -> Result<Next, JobError> {
+async fn confirmed_or_shown(
+    courier: &Courier,
+    record: &Record,
+    there: Uuid,
+    told: &mut Told,
+) -> Result<Next, JobError> {
     let options = MigrationOptions::of(record)?;
     let plan_digest = match &record.transfer.consent {
         Consent::Given { plan_digest } => plan_digest.clone(),
-        Consent::Open if options.confirm => return show(courier, there, &options.plan, None).await,
+        Consent::Open if options.confirm => return show(courier, (there, told), &options.plan, None).await,
         Consent::Open => None,
     };
     // From here on the target may write: a cancel has to ask it.
     courier.context.note(Note::HandingOver(record.transfer.clone().handed_over())).await?;
     let plan = PlanRequest { plan_digest, ..options.plan };
     match courier.tried(|| courier.remote.execute(there, &plan)).await? {
-        Ok(_) => match refused(&follow(courier, there).await?) {
+        Ok(_) => match refused(&follow(courier, there, told).await?) {
             None => Ok(Next::Follow),
             Some(error) if options.confirm => {
-                show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(error)).await
+                show(courier, (there, told), &PlanRequest { plan_digest: None, ..plan }, Some(error)).await
             }
+            // It was approved there, and the target moved before it was applied: it is asked for again.
+            Some(error) if error.code == "plan_stale" => Ok(Next::Follow),
             Some(error) => Err(JobError::Fail(error)),
         },
         // An earlier try arrived after all.
         Err(error) if error.is("wrong_state") => Ok(Next::Follow),
         Err(error) if error.is("package_incomplete") => Ok(Next::Send),
         Err(error) if options.confirm && (error.is("plan_stale") || error.is("invalid_field")) => {
-            show(courier, there, &PlanRequest { plan_digest: None, ..plan }, Some(reason(error))).await
+            show(courier, (there, told), &PlanRequest { plan_digest: None, ..plan }, Some(reason(error))).await
         }
         Err(error) => Err(error.into()),
     }
@@ -258,14 +293,14 @@ fn reason(error: RemoteError) -> RecordError {
 /// Shows the plan of the import there as this record's own, which then waits for the user.
 async fn show(
     courier: &Courier,
-    there: Uuid,
+    (there, told): (Uuid, &mut Told),
     plan: &PlanRequest,
     mut because: Option<RecordError>,
 ) -> Result<Next, JobError> {
     let context = &courier.context;
     let planned = match courier.tried(|| courier.remote.plan(there, plan)).await? {
         Ok(planned) if planned.status == "running" => {
-            let planned = follow(courier, there).await?;
+            let planned = follow(courier, there, told).await?;
             if planned.status != "awaiting_confirmation" {
                 return Ok(Next::Follow);
             }

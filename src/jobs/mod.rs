@@ -10,6 +10,7 @@ mod error;
 pub mod execute;
 pub mod export;
 mod index;
+mod left;
 mod lines;
 pub mod migrate;
 mod migration_options;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::db::definitions::Bodies;
 use crate::db::jobs::Job;
-use crate::db::records::{Note, Record, Rest};
+use crate::db::records::{Note, Others, Record, Rest};
 use crate::db::{self, Acquire, PgConnection, PoolConnection, Postgres, Transaction};
 use crate::domain::record::{JobKind, Phase};
 use crate::planning;
@@ -127,6 +128,15 @@ impl Context {
     /// Writes to the record while the job goes on.
     pub(crate) async fn note(&self, note: Note) -> Result<(), JobError> {
         self.keep(Items::Kept, note).await
+    }
+
+    /// Says what others decide of the record where it was brought to. How often the job was begun before does not count
+    /// any more: they may take long.
+    pub(crate) async fn others(&self, others: Others) -> Result<(), JobError> {
+        let mut transaction = self.write(Items::Kept).await?;
+        db::records::note(&mut transaction, self.job.record_id, Note::Others(others)).await?;
+        db::jobs::begin_anew(&mut transaction, &self.job).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// The same, and its items.

@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::db::records::Record;
+use crate::domain::checklist::ChecklistEntry;
 use crate::domain::failure::Warning;
-use crate::domain::outcome::ChecklistEntry;
 use crate::remote::RemoteError;
 use crate::wire;
 

@@ -14,10 +14,12 @@ use crate::db::definitions::{self, Bodies};
 use crate::db::records::{Kept, Next, Note, Parsed as ParsedRecord, Record};
 use crate::db::standing::Listed;
 use crate::db::{self, Acquire, DbError, PgConnection};
+use crate::domain::approval::Approval;
 use crate::domain::import_plan::Entry;
 use crate::domain::manifest::Manifest;
 use crate::domain::pages::{PAGED, Page};
-use crate::domain::record::{JobKind, Phase, Progress};
+use crate::domain::record::JobKind;
+use crate::domain::record::{Phase, Progress};
 use crate::domain::resource::{Hash, ResourceId};
 use crate::domain::transfer::Run;
 use crate::package::reader::{Lines, Package};
@@ -89,12 +91,19 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
             let (plan, items) = planning.preview(&entries)?;
             // One that was executed and is tried again goes on by itself.
             let executed = record.transfer.run == Run::Again && planning.plan.lacking.is_empty();
-            (plan, items, if executed { Next::Execute } else { Next::Confirm })
+            let asked = record.approval.as_ref().filter(|approval| approval.is_waiting());
+            let next = match asked {
+                _ if !executed => Next::Confirm,
+                Some(asked) => Next::Approve(Approval { plan_digest: Some(plan.digest.clone()), ..asked.clone() }),
+                None => Next::Execute,
+            };
+            (plan, items, next)
         }
     };
     // Somebody waits for another plan than this one.
     let next = if record.transfer.asked.is_some() { Next::Plan } else { next };
     let digest = plan.digest.clone();
+    let (goes_on, plans) = (next == Next::Execute, next == Next::Plan);
     let parsed = ParsedRecord {
         manifest: serde_json::json!(manifest),
         signature: serde_json::json!(signature),
@@ -105,6 +114,7 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         next,
     };
     db::locks::share_types(&mut transaction, &app.types_digest).await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     db::import_entries::replace(&mut transaction, record.id, &entries).await?;
     if let Some(listed) = &standing {
         db::standing::note(&mut transaction, record.id, &digest, listed).await?;
@@ -123,13 +133,10 @@ async fn parse_and_plan(context: &Context, record: &Record) -> Result<(), JobErr
         }
     }
     db::jobs::end(&mut transaction, &context.job).await?;
-    let queued = match next {
-        Next::Confirm => None,
-        Next::Plan => Some(JobKind::Plan),
-        Next::Execute => Some(JobKind::Execute),
-    };
-    if let Some(kind) = queued {
-        db::jobs::queue(&mut transaction, kind, record.id, record.domain_id).await?;
+    if plans {
+        db::jobs::queue(&mut transaction, JobKind::Plan, record.id, record.domain_id).await?;
+    } else if goes_on {
+        db::windows::queue_import(&mut transaction, record.id, record.domain_id, rules.closed_until()).await?;
     }
     transaction.commit().await?;
     Ok(())

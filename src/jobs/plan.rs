@@ -2,7 +2,7 @@
 
 use crate::db::records::{Queued, Rest};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::record::JobKind;
+use crate::domain::approval::Approval;
 use crate::domain::transfer::{Asked, Then};
 use crate::planning::draft::{Draft, Stale};
 use crate::wire::record::{PlanRequest, RecordError};
@@ -20,14 +20,22 @@ pub(super) async fn run(context: Context) -> Result<(), JobError> {
     let refused = refused(&mut connection, &record, asked, &draft).await?;
     let resources = draft.resources();
     let mut transaction = connection.begin().await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     match (refused, &asked.then) {
         (Some(error), _) => {
             db::records::rest(&mut transaction, record.id, Rest::Refused(serde_json::json!(error), resources)).await?;
         }
         (None, Then::Execute { .. }) if draft.lacking.is_empty() => {
+            let digest = draft.plan.digest.clone();
             draft.save(&mut transaction, record.id, &request).await?;
-            db::records::queue(&mut transaction, record.id, Queued::Execute(None)).await?;
-            db::jobs::queue(&mut transaction, JobKind::Execute, record.id, record.domain_id).await?;
+            if rules.approval_required {
+                let waits = Approval::asked(&asked.by, rules.now, Some(digest));
+                db::records::await_approval(&mut transaction, record.id, waits).await?;
+            } else {
+                db::records::queue(&mut transaction, record.id, Queued::Execute(None)).await?;
+                let until = rules.closed_until();
+                db::windows::queue_import(&mut transaction, record.id, record.domain_id, until).await?;
+            }
         }
         (None, _) => draft.save(&mut transaction, record.id, &request).await?,
     }

@@ -10,14 +10,14 @@ use crate::db::{self, DbError, PgConnection};
 use crate::domain::content::set_on_create;
 use crate::domain::definition::Parts;
 use crate::domain::import_plan::{Entry, IdMode, Planned};
-use crate::domain::outcome::{ChecklistEntry, Method, SECRET_MISSING};
+use crate::domain::outcome::Method;
 use crate::domain::overlay::{Overlay, Own};
 use crate::domain::resource::{Hash, content_hash};
-use crate::domain::resource_type::ResourceType;
 use crate::store::attachment_key;
 
-use super::JobError;
+use super::left::Arrived;
 use super::staging::{Outcome, Rewritten, Staging};
+use super::{JobError, left};
 
 /// Rows are sent when this many bytes are gathered.
 const SEND_BYTES: usize = 2 * 1024 * 1024;
@@ -74,8 +74,9 @@ async fn resources(
             Some(new) => new,
             None => as_it_came(staging, at).ok_or_else(JobError::bodies_gone)?,
         };
-        let paused = existing.is_none() && set_on_create(kind, &new.openings, &mut own);
-        outcome.checklist.extend(checklist(kind, planned, missing, paused));
+        let paused = if existing.is_none() { set_on_create(kind, &new.openings, &mut own) } else { Vec::new() };
+        let how = Arrived { lacks_secrets: missing, paused };
+        outcome.checklist.extend(left::of_resource(kind, planned, how));
         let attachments = arrived(staging, entry);
         let hash = content_hash(&entry.type_key, &planned.new_name, &planned.new_directory, &new.hash, &attachments);
         if planned.method != Method::Unchanged {
@@ -133,27 +134,6 @@ fn seal_anew(app: &App, entry: &Entry, planned: &Planned, own: &mut Overlay) -> 
         }
     }
     Ok(())
-}
-
-fn checklist(kind: &ResourceType, planned: &Planned, missing: bool, paused: bool) -> Option<ChecklistEntry> {
-    let entry = |code: &str, message: String| ChecklistEntry {
-        code: code.to_owned(),
-        message,
-        resource_id: planned.new_id.to_string(),
-        done: false,
-    };
-    if missing {
-        let message =
-            format!("{} {} needs its secrets: packages never carry them in clear.", kind.label.en, planned.new_name);
-        return Some(entry(SECRET_MISSING, message));
-    }
-    paused.then(|| {
-        let message = format!(
-            "{} {} is new here and arrived paused; switch it on when all is ready.",
-            kind.label.en, planned.new_name
-        );
-        entry("arrived_paused", message)
-    })
 }
 
 /// The attachments of an entry as they will be in the target.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +28,7 @@ use crate::wire::List;
 use crate::wire::difference::{ChangedItem, ItemDifference};
 use crate::wire::environment::Environment;
 use crate::wire::impact::Affected;
-use crate::wire::import::Lacking;
+use crate::wire::import::{Lacking, REQUESTED_BY};
 use crate::wire::record::{Item, PlanRequest, Record};
 use crate::wire::resource::TargetResource;
 use crate::wire::user::{Token, Whoami};
@@ -237,19 +238,25 @@ impl Remote {
         self.request(method, path).timeout(self.idle).header("tus-resumable", "1.0.0")
     }
 
-    /// Makes an import of an upload; the same key makes one.
-    pub async fn import(&self, upload_id: &str, key: &str) -> Result<Record, RemoteError> {
+    /// A request that makes an import, which somebody asked for here.
+    fn imports(&self, asked_by: &str) -> RequestBuilder {
         let request = self.request(Method::POST, "/api/v1/imports").timeout(self.idle);
+        request.header(REQUESTED_BY, utf8_percent_encode(asked_by, NON_ALPHANUMERIC).to_string())
+    }
+
+    /// Makes an import of an upload, which somebody asked for here; the same key makes one.
+    pub async fn import(&self, upload_id: &str, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
+        let request = self.imports(asked_by);
         let request = request.header("idempotency-key", key).json(&serde_json::json!({"upload_id": upload_id}));
         self.json(request, MAX_ANSWER).await.map_err(RemoteError::once_more)
     }
 
-    /// Makes an import of a package of a piece at most; the same key makes one.
+    /// Makes an import of a package of a piece at most, which somebody asked for here; the same key makes one.
     ///
     /// # Errors
     /// As [`Remote::environment`]; also when nothing of it moves for a while.
-    pub async fn import_package(&self, package: Bytes, key: &str) -> Result<Record, RemoteError> {
-        let request = self.request(Method::POST, "/api/v1/imports").timeout(self.idle);
+    pub async fn import_package(&self, package: Bytes, key: &str, asked_by: &str) -> Result<Record, RemoteError> {
+        let request = self.imports(asked_by);
         let request = request.header("idempotency-key", key).header("content-type", "application/zip");
         read(&self.answer_to(request, package, MAX_ANSWER).await.map_err(RemoteError::once_more)?)
     }

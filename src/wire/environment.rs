@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::resource_type::Label;
+use crate::domain::window::Windows;
 
 /// Who this environment is.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -24,6 +25,12 @@ pub struct Environment {
     pub features: BTreeMap<String, bool>,
     /// Licence limits and what is used of them.
     pub license: BTreeMap<String, License>,
+    /// Whether an import waits for a second person before it is applied.
+    #[serde(default)]
+    pub approval: ApprovalRule,
+    /// The hours in which imports may be applied; null: always.
+    #[serde(default)]
+    pub windows: Option<Windows>,
     /// ed25519, base64: signs packages.
     pub public_key: String,
     /// X25519, base64: secrets may be sealed for it.
@@ -31,6 +38,13 @@ pub struct Environment {
     /// The digest of each type file.
     #[serde(default)]
     pub types: BTreeMap<String, String>,
+}
+
+/// Whether an import waits for a second person, with `migration.approve`, before it is applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalRule {
+    /// It does.
+    pub required: bool,
 }
 
 /// One type's licence.
@@ -51,6 +65,13 @@ pub struct EnvironmentChange {
     /// Type → limit, or null for none.
     #[serde(default)]
     pub license: BTreeMap<String, Option<u64>>,
+    /// Whether imports wait for a second person. Those that wait, or go on, already stay as they are.
+    #[serde(default)]
+    pub approval: Option<ApprovalRule>,
+    /// The hours in which imports may be applied, or null for always. Imports that wait for others wait for these.
+    #[serde(default, deserialize_with = "super::target::given")]
+    #[schema(value_type = Option<Windows>)]
+    pub windows: Option<Option<Windows>>,
 }
 
 /// A resource type.
@@ -64,6 +85,9 @@ pub struct TypeLine {
     pub order: i64,
     /// directory, domain, none.
     pub unique_name: String,
+    /// One that was changed needs a refresh.
+    #[serde(default)]
+    pub refresh: bool,
     /// What it may refer to.
     pub references: Vec<TypeReference>,
     /// JSON Schema of the definition.

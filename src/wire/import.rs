@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::record::PlanRequest;
 
+/// The header that says who asked for an import where its package comes from: a user name, percent-encoded UTF-8.
+pub const REQUESTED_BY: &str = "ferry-requested-by";
+
 /// The first line of `POST /imports/lacking`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LackingHead {

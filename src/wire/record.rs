@@ -9,9 +9,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::domain::approval::Approval;
+use crate::domain::checklist::ChecklistEntry;
 use crate::domain::closure::Reason;
 use crate::domain::failure::{Failure, Warning};
-use crate::domain::outcome::{ChecklistEntry, Counts, Drift, Method, Status};
+use crate::domain::outcome::{Counts, Drift, Method, Status};
 use crate::domain::record::{Phase, RecordKind, RecordStatus};
 use crate::domain::resource::ResourceId;
 use crate::domain::trust::Signature;
@@ -24,7 +26,7 @@ pub struct Record {
     /// export, import, online.
     #[schema(value_type = RecordKind)]
     pub kind: String,
-    /// queued, running, awaiting_confirmation, succeeded, partially_succeeded, failed, cancelled, rolled_back.
+    /// queued, running, awaiting_confirmation, awaiting_approval, succeeded, partially_succeeded, failed, cancelled, rolled_back.
     #[schema(value_type = RecordStatus)]
     pub status: String,
     /// What it is or was doing.
@@ -36,6 +38,15 @@ pub struct Record {
     pub domain: String,
     /// User name.
     pub requested_by: String,
+    /// Who asked for it at its source: user name there. Of an import that a migration brought.
+    #[serde(default)]
+    pub source_requested_by: Option<String>,
+    /// The second person that it waits for, or waited for; of a migration, what the target says.
+    #[serde(default)]
+    pub approval: Option<Approval>,
+    /// When the next window begins in which it may be applied, while it waits for that.
+    #[serde(default)]
+    pub waits_until: Option<DateTime<Utc>>,
     /// What the user chose.
     pub options: Value,
     /// How far it is.
@@ -269,6 +280,36 @@ pub struct RetryRequest {
     #[serde(default, deserialize_with = "super::passphrase::optional")]
     #[schema(value_type = Option<String>)]
     pub passphrase: Option<SecretString>,
+}
+
+/// Whether an entry of a checklist is done.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+pub struct TickRequest {
+    /// It is.
+    pub done: bool,
+}
+
+/// An entry of the checklist of an import.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChecklistLine {
+    /// The import.
+    pub record_id: Uuid,
+    /// Its package name.
+    pub record_name: String,
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: ChecklistEntry,
+}
+
+/// What a second person says of an import.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub struct DecisionRequest {
+    /// Why, for people: up to 1000 characters.
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Only if the plan is still this one.
+    #[serde(default)]
+    pub plan_digest: Option<String>,
 }
 
 /// What the user chose for one resource.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::manifest::{Missing, SharedPart};
 
-use super::record::PlanRequest;
+use super::record::{PlanRequest, RecordError};
 use super::resource::PreviewItem;
 
 /// A selection that names no IDs.
@@ -43,9 +43,19 @@ pub struct ExportRequest {
     /// Or those.
     #[serde(default)]
     pub selection: Option<Selection>,
+    /// Or those of a saved selection.
+    #[serde(default)]
+    pub selection_id: Option<Uuid>,
     /// Export Upstream Resources.
     #[serde(default)]
     pub export_upstream: bool,
+    /// Only what was changed since the last success with the saved selection (of a preview with a target: since the last
+    /// migration of the same there), and what it needs.
+    #[serde(default)]
+    pub changed_since_last: bool,
+    /// Of a preview: what would stop all of it at this target is told too.
+    #[serde(default)]
+    pub target_id: Option<Uuid>,
     /// The secrets of what is exported travel too, sealed with it: 8 to 1024 characters. Absent: they stay here.
     #[serde(default, deserialize_with = "super::passphrase::optional", skip_serializing)]
     #[schema(value_type = Option<String>, min_length = 8, max_length = 1024)]
@@ -63,6 +73,108 @@ pub struct Preview {
     pub forbidden: Vec<Forbidden>,
     /// Parts that something outside uses too.
     pub shared_parts: Vec<SharedPart>,
+    /// References by name that more than one resource answers to; the lowest ID is meant.
+    #[serde(default)]
+    pub ambiguous: Vec<Ambiguous>,
+    /// Resources of a saved selection that are not there any more.
+    #[serde(default)]
+    pub gone: Vec<String>,
+    /// With a target: types that it does not take.
+    #[serde(default)]
+    pub refused_types: Vec<RefusedType>,
+    /// With a target: why it could not be asked.
+    #[serde(default)]
+    pub target_error: Option<RecordError>,
+}
+
+/// A reference by name that more than one resource answers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Ambiguous {
+    /// Their type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Their name.
+    pub name: String,
+    /// As shown: `Global Parameter`.
+    pub role: String,
+    /// Who refers to it.
+    pub referenced_by: String,
+    /// Those that the caller may read, lowest first.
+    pub resource_ids: Vec<String>,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// A type that a target does not take, so that all of an import would fail there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedType {
+    /// `feature_disabled`, `type_unknown`.
+    pub code: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// As its import would say it.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    /// How many resources are of it.
+    pub count: u64,
+}
+
+/// A selection with a name.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SavedSelection {
+    /// Its ID.
+    pub id: Uuid,
+    /// Unique in the domain.
+    pub name: String,
+    /// User name of who made it, and may change it.
+    pub owner: String,
+    /// These resources: those that the caller may read.
+    pub resource_ids: Option<Vec<String>>,
+    /// How many more there are.
+    pub hidden: u64,
+    /// Or those.
+    pub selection: Option<Selection>,
+    /// Export Upstream Resources.
+    pub export_upstream: bool,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A selection to be saved.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NewSelection {
+    /// 1 to 255 characters.
+    pub name: String,
+    /// These resources.
+    #[serde(default)]
+    pub resource_ids: Option<Vec<String>>,
+    /// Or those.
+    #[serde(default)]
+    pub selection: Option<Selection>,
+    /// Export Upstream Resources.
+    #[serde(default)]
+    pub export_upstream: bool,
+}
+
+/// What is to be changed of a saved selection; what is left out stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct SelectionChange {
+    /// 1 to 255 characters.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// These resources, in the place of what was selected.
+    #[serde(default)]
+    pub resource_ids: Option<Vec<String>>,
+    /// Or those.
+    #[serde(default)]
+    pub selection: Option<Selection>,
+    /// Export Upstream Resources.
+    #[serde(default)]
+    pub export_upstream: Option<bool>,
 }
 
 /// Resources that stop an export.
@@ -88,9 +200,15 @@ pub struct MigrationRequest {
     /// Or those.
     #[serde(default)]
     pub selection: Option<Selection>,
+    /// Or those of a saved selection.
+    #[serde(default)]
+    pub selection_id: Option<Uuid>,
     /// Export Upstream Resources.
     #[serde(default)]
     pub export_upstream: bool,
+    /// Only what was changed since the last migration of the same to the target that succeeded, and what it needs.
+    #[serde(default)]
+    pub changed_since_last: bool,
     /// Every imported resource gets a new ID.
     #[serde(default)]
     pub change_ids: bool,
@@ -139,7 +257,10 @@ impl MigrationRequest {
             note: None,
             resource_ids: self.resource_ids.clone(),
             selection: self.selection.clone(),
+            selection_id: self.selection_id,
             export_upstream: self.export_upstream,
+            changed_since_last: self.changed_since_last,
+            target_id: Some(self.target_id),
             passphrase: None,
         }
     }

@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where by panicking")]
 
 mod access;
+mod approvals;
 mod architecture;
 mod audit;
 mod bad_input;
 mod beyond;
 mod catalogue;
+mod checklists;
 mod claims;
 mod closure;
 mod differences;
@@ -36,6 +38,7 @@ mod round_trips;
 mod rules;
 mod schema;
 mod secrets;
+mod selections;
 mod sessions;
 mod soak;
 mod standing;
@@ -46,4 +49,5 @@ mod trust;
 mod type_changes;
 mod types;
 mod uploads;
+mod windows;
 mod wire_bytes;

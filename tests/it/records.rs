@@ -337,7 +337,8 @@ async fn long_lists_of_a_record_are_shown_in_part_and_read_in_pages() {
             let distinct: std::collections::HashSet<String> = all.iter().map(Value::to_string).collect();
             assert_eq!(distinct.len(), all.len(), "{list}");
         }
-        assert_eq!(shown["checklist_total"], 650, "{shown}");
+        // The last one is about permissions.
+        assert_eq!(shown["checklist_total"], 651, "{shown}");
         user.get(&format!("{path}/warnings?cursor=WzFd")).await.problem(422, "invalid_field");
     }
     assert_eq!(record["warnings_total"], 650);

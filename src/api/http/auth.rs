@@ -33,6 +33,8 @@ pub enum Needs {
     Token,
     /// The same, with a permission.
     Permission(Permission),
+    /// The same, with one of two; the first is what most have who ask.
+    Either(Permission, Permission),
 }
 
 /// Who is asking. There is one in every request to a route that needs a token.
@@ -218,7 +220,11 @@ fn admit(app: &AppState, needs: Needs, caller: &Caller, parts: &Parts) -> Result
     }
     match needs {
         Needs::Permission(permission) => caller.require(permission),
-        Needs::Nothing | Needs::Token => Ok(()),
+        Needs::Either(one, other) if !caller.may(one) && !caller.may(other) => {
+            let detail = format!("This needs the permission {} or {}.", one.as_str(), other.as_str());
+            Err(ApiError::forbidden(detail))
+        }
+        Needs::Nothing | Needs::Token | Needs::Either(..) => Ok(()),
     }
 }
 

@@ -34,7 +34,15 @@ const SLACK: u64 = 64 * 1024;
 /// What a stranger may send.
 const STRANGERS: u64 = 16 * 1024;
 /// The schemas of bodies that hold a definition, or a list of resources; others hold some fields.
-const LARGE: [&str; 5] = ["PutResource", "ExportRequest", "MigrationRequest", "PlanRequest", "ConfirmRequest"];
+const LARGE: [&str; 7] = [
+    "PutResource",
+    "ExportRequest",
+    "MigrationRequest",
+    "PlanRequest",
+    "ConfirmRequest",
+    "NewSelection",
+    "SelectionChange",
+];
 
 /// The bounds of a route's bodies.
 #[derive(Clone)]

@@ -167,6 +167,7 @@ impl From<DbError> for ApiError {
                     Self::conflict("The user has a grant on this directory already. Delete it to give another.")
                 }
                 "targets_unique_name" => Self::conflict("A target of this name exists already."),
+                "selections_unique_name" => Self::conflict("A selection of this name exists already."),
                 "trusted_sources_unique_name" => Self::conflict("A trusted source of this name exists already."),
                 "trusted_sources_unique_key" => Self::conflict("A trusted source with this key exists already."),
                 "resources_unique_name" => Self::new(

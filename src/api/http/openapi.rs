@@ -54,12 +54,15 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "resource-types", description = "What kinds of resources there are"),
         (name = "resources", description = "The catalogue"),
         (name = "attachments", description = "Bytes that definitions name"),
+        (name = "selections", description = "What exports and migrations take, under a name"),
         (name = "exports", description = "From the catalogue to a package"),
         (name = "uploads", description = "A package in pieces (tus 1.0)"),
         (name = "imports", description = "From a package to the catalogue"),
+        (name = "approvals", description = "Imports that wait for a second person"),
         (name = "targets", description = "Environments to migrate to"),
         (name = "migrations", description = "From here to a target"),
         (name = "records", description = "What became of exports, imports and migrations"),
+        (name = "checklist", description = "What imports left to do by hand"),
         (name = "session", description = "Who is asking"),
         (name = "sessions", description = "Where the caller is signed in"),
         (name = "users", description = "Users of a domain and their tokens"),
@@ -229,6 +232,11 @@ fn permit(needs: Needs, operation: &mut Operation) {
             operation.extensions.get_or_insert_default().insert("x-permission".to_owned(), word.into());
             (format!("Needs the permission `{word}`."), either(&[word]))
         }
+        Needs::Either(one, other) => {
+            let (word, other) = (one.as_str(), other.as_str());
+            operation.extensions.get_or_insert_default().insert("x-permission".to_owned(), word.into());
+            (format!("Needs the permission `{word}`, or `{other}`."), either(&[word]))
+        }
     };
     let text = operation.description.take().filter(|text| !text.is_empty());
     operation.description = Some(text.map_or(line.clone(), |text| format!("{text}\n\n{line}")));
@@ -267,7 +275,7 @@ fn answers(path: &str, method: &HttpMethod, needs: Needs, operation: &mut Operat
     let checked = operation.parameters.iter().flatten().any(|parameter| !is_uuid(parameter));
     let standard = [
         ("401", needs != Needs::Nothing),
-        ("403", matches!(needs, Needs::Permission(_)) || needs == Needs::Token && !is_safe(method)),
+        ("403", matches!(needs, Needs::Permission(_) | Needs::Either(..)) || needs == Needs::Token && !is_safe(method)),
         ("404", path.contains('{')),
         ("408", !media.is_empty()),
         ("409", repeated),

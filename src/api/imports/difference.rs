@@ -20,7 +20,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
-use crate::api::imports::planned::{Planned, import_of};
+use crate::api::imports::planned::{Planned, import_of, sees};
 
 /// The first changes of each resource in a list.
 const FIRST: usize = 10;
@@ -50,7 +50,7 @@ pub async fn item(
     let planning = Planning::make(import, &mut connection).await?;
     let both = sides(import, &planning, &mut connection, &[at]).await?.pop();
     let both = both.ok_or_else(|| ApiError::not_found("content: the package leaves it out"))?;
-    if both.target.as_ref().is_some_and(|(_, seen)| !caller.may_read(&seen.owner, &seen.directory)) {
+    if both.target.as_ref().is_some_and(|(_, seen)| !sees(&caller, &planned.record, &seen.owner, &seen.directory)) {
         return Err(ApiError::forbidden("You may not read what the target has under this ID."));
     }
     let (entry, item) = (&planned.entries[at], &planning.plan.items[at]);
@@ -130,7 +130,8 @@ pub async fn all(
     let next_cursor = places.get(limit).map(cursor);
     places.truncate(limit);
     let both = sides(import, &planning, &mut connection, &places).await?;
-    let seen = |both: &Both| both.target.as_ref().is_none_or(|(_, at)| caller.may_read(&at.owner, &at.directory));
+    let readable = |owner: &str, directory: &str| sees(&caller, &planned.record, owner, directory);
+    let seen = |both: &Both| both.target.as_ref().is_none_or(|(_, at)| readable(&at.owner, &at.directory));
     let shown = both.into_iter().filter(seen).map(|both| {
         let entry = &planned.entries[both.at];
         let changes = changes(both.target.as_ref().map(|(side, _)| side), &both.incoming);

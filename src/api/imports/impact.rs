@@ -14,7 +14,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
-use crate::api::imports::planned::{Planned, import_of};
+use crate::api::imports::planned::{Planned, import_of, sees};
 
 /// Resources of the target outside the package that use what the import changes, by ID, with the children (fields) that
 /// they use and that disappear. Those that the caller may not read are left out.
@@ -44,6 +44,6 @@ pub async fn impact(
     ids.truncate(limit);
     let next_cursor = ids.last().filter(|_| more).map(cursor);
     let affected = impact.of(import, &mut connection, &ids).await?;
-    let seen = affected.into_iter().filter(|(one, owner)| caller.may_read(owner, &one.directory));
+    let seen = affected.into_iter().filter(|(one, owner)| sees(&caller, &planned.record, owner, &one.directory));
     Ok(Json(List { items: seen.map(|(one, _)| one).collect(), next_cursor }))
 }

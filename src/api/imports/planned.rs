@@ -14,7 +14,7 @@ use crate::wire::record::PlanRequest;
 use crate::api::http::AppState;
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
-use crate::api::records::find;
+use crate::api::records::{decides, find};
 
 /// An import and what its plan is made of.
 pub(in crate::api) struct Planned {
@@ -49,6 +49,11 @@ impl Planned {
     pub(in crate::api) fn import<'a>(&'a self, app: &'a AppState) -> Import<'a> {
         Import { app, record: &self.record, manifest: &self.manifest, request: &self.request, entries: &self.entries }
     }
+}
+
+/// He may read what an import changes here: the resource, or all of what he may approve.
+pub(in crate::api) fn sees(caller: &Caller, record: &Row, owner: &str, directory: &str) -> bool {
+    caller.may_read(owner, directory) || decides(caller, record)
 }
 
 /// An import that the caller may see.

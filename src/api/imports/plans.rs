@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::db::records::Queued;
 use crate::db::{self, PgConnection, jobs};
+use crate::domain::approval::Approval;
 use crate::domain::record::{JobKind, RecordKind};
 use crate::domain::resource::ResourceId;
 use crate::domain::transfer::{Asked, Then, Transfer};
@@ -28,7 +29,7 @@ use crate::api::http::idempotency::Once;
 use crate::api::http::patience::{patience, within};
 use crate::api::records::{Accepted, find, lock, to_wire};
 
-/// Sets the options and plans anew.
+/// Sets the options and plans anew. An approval that the plan before waits for falls.
 #[utoipa::path(
     put, path = "/api/v1/imports/{id}/plan",
     request_body = PlanRequest,
@@ -47,14 +48,14 @@ pub async fn plan(
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Response, ApiError> {
     let details = serde_json::json!({"resolutions": request.resolutions.len()});
-    let Some((planned, draft)) = drafted(&app, &caller, (id, "planned"), &request).await? else {
-        let later = Later { action: "import.plan", details, asked: asked(&request, Then::Confirm) };
-        return Ok(later.queue(&app, &caller, (id, "planned"), &once).await?.into_response());
+    let Some((planned, draft)) = drafted(&app, &caller, (id, Attempt::Plan), &request).await? else {
+        let later = Later { action: "import.plan", details, asked: asked(&caller, &request, Then::Confirm) };
+        return Ok(later.queue(&app, &caller, (id, Attempt::Plan), &once).await?.into_response());
     };
     fitting(&draft)?;
     let details = serde_json::json!({"plan_digest": draft.plan.digest, "resolutions": request.resolutions.len()});
     let mut transaction = app.pool.begin().await?;
-    same(&planned, &import(&mut transaction, &caller, id, "planned").await?)?;
+    same(&planned, &Attempt::Plan.with(lock(&mut transaction, &caller, id).await?)?)?;
     note(&mut transaction, &caller, "import.plan", ("record", id), details).await?;
     draft.save(&mut transaction, id, &request).await?;
     let record = find(&mut transaction, &caller, id).await?;
@@ -69,22 +70,42 @@ pub(in crate::api) async fn import(
     id: Uuid,
     attempt: &'static str,
 ) -> Result<db::records::Record, ApiError> {
-    awaiting(lock(connection, caller, id).await?, attempt)
-}
-
-fn awaiting(record: db::records::Record, attempt: &'static str) -> Result<db::records::Record, ApiError> {
-    if record.kind != RecordKind::Import {
-        return Err(ApiError::not_found("import"));
-    }
+    let record = an_import(lock(connection, caller, id).await?)?;
     record.status.confirmable(attempt)?;
     Ok(record)
+}
+
+fn an_import(record: db::records::Record) -> Result<db::records::Record, ApiError> {
+    if record.kind == RecordKind::Import { Ok(record) } else { Err(ApiError::not_found("import")) }
+}
+
+/// What is tried with an import.
+#[derive(Debug, Clone, Copy)]
+enum Attempt {
+    /// To plan it anew, also where its plan waits for a second person.
+    Plan,
+    /// To execute it.
+    Execute,
+}
+
+impl Attempt {
+    /// # Errors
+    /// It is none, or is not in a state for it.
+    fn with(self, record: db::records::Record) -> Result<db::records::Record, ApiError> {
+        let record = an_import(record)?;
+        match self {
+            Self::Plan => record.status.plannable("planned")?,
+            Self::Execute => record.status.confirmable("executed")?,
+        }
+        Ok(record)
+    }
 }
 
 /// Plans an import as it waits, which nobody is kept from changing meanwhile; none: that takes long.
 async fn drafted(
     app: &AppState,
     caller: &Caller,
-    (id, attempt): (Uuid, &'static str),
+    (id, attempt): (Uuid, Attempt),
     request: &PlanRequest,
 ) -> Result<Option<(db::records::Record, Draft)>, ApiError> {
     within(app, draft(app.clone(), caller.clone(), (id, attempt), request.clone())).await
@@ -93,13 +114,13 @@ async fn drafted(
 async fn draft(
     app: AppState,
     caller: Caller,
-    (id, attempt): (Uuid, &'static str),
+    (id, attempt): (Uuid, Attempt),
     request: PlanRequest,
 ) -> Result<(db::records::Record, Draft), ApiError> {
     let mut transaction = app.pool.begin().await?;
     // A little longer than anybody waits, who is told first then.
     db::locks::take_time(&mut transaction, patience(&app) * 3 / 2).await?;
-    let record = awaiting(find(&mut transaction, &caller, id).await?, attempt)?;
+    let record = attempt.with(find(&mut transaction, &caller, id).await?)?;
     checked(&mut transaction, &record, &request).await?;
     let draft = Draft::make(&app, &mut transaction, &record, &request).await?;
     Ok((record, draft))
@@ -118,9 +139,9 @@ fn fitting(draft: &Draft) -> Result<(), ApiError> {
     }
 }
 
-fn asked(request: &PlanRequest, then: Then) -> Asked {
+fn asked(caller: &Caller, request: &PlanRequest, then: Then) -> Asked {
     let stored = PlanRequest { plan_digest: None, ..request.clone() };
-    Asked { options: serde_json::json!(stored), then }
+    Asked { by: caller.username().to_owned(), options: serde_json::json!(stored), then }
 }
 
 /// What goes on behind a request.
@@ -135,11 +156,11 @@ impl Later {
         self,
         app: &AppState,
         caller: &Caller,
-        (id, attempt): (Uuid, &'static str),
+        (id, attempt): (Uuid, Attempt),
         once: &Once,
     ) -> Result<Accepted<Record>, ApiError> {
         let mut transaction = app.pool.begin().await?;
-        let record = import(&mut transaction, caller, id, attempt).await?;
+        let record = attempt.with(lock(&mut transaction, caller, id).await?)?;
         note(&mut transaction, caller, self.action, ("record", id), self.details).await?;
         let transfer = Transfer { asked: Some(self.asked), ..record.transfer };
         db::records::queue(&mut transaction, id, Queued::Plan(transfer)).await?;
@@ -166,7 +187,7 @@ async fn checked(
     Ok(())
 }
 
-/// Starts the import.
+/// Starts the import, or has it wait for a second person where the environment wants one.
 ///
 /// A body with options replaces the stored ones; one of the digest alone, or none, leaves them.
 #[utoipa::path(
@@ -192,7 +213,8 @@ pub async fn execute(
     let body = body.unwrap_or_default();
     let request: PlanRequest = parse(&serde_json::to_vec(&body).unwrap_or_default())?;
     let mut connection = app.pool.acquire().await?;
-    let record = awaiting(find(&mut connection, &caller, id).await?, "executed")?;
+    let shown = db::environment::import_rules(&mut connection).await?.approval_required;
+    let record = Attempt::Execute.with(find(&mut connection, &caller, id).await?)?;
     // What is chosen already is planned already; resolutions are held against what is here now.
     let chosen = PlanRequest { plan_digest: None, ..request.clone() };
     let other = PlanRequest::of(&record.options).as_ref() != Some(&chosen) || !chosen.resolutions.is_empty();
@@ -201,9 +223,9 @@ pub async fn execute(
     trust::check(&app, &mut connection, caller.domain_id(), &manifest.environment).await?;
     let details = serde_json::json!({"name": record.name});
     let lacks = record.error.as_ref().is_some_and(|error| error["code"] == "package_incomplete");
-    // Execution plans by itself; here only what may be refused for what a plan says.
+    // Execution plans by itself; here only what may be refused for what a plan says, or is shown to a second person.
     let may_misfit = has_options && (!request.resolutions.is_empty() || manifest.thin.is_some());
-    let unplanned = has_options && !may_misfit && !lacks && request.plan_digest.is_none();
+    let unplanned = has_options && !may_misfit && !lacks && !shown && request.plan_digest.is_none();
     let (mut options, mut draft) = (None, None);
     if unplanned {
         checked(&mut connection, &record, &request).await?;
@@ -211,16 +233,22 @@ pub async fn execute(
     }
     drop(connection);
     let chosen = if has_options { request.clone() } else { PlanRequest::of(&record.options).unwrap_or_default() };
-    if !unplanned && (has_options || request.plan_digest.is_some() || lacks) {
-        draft = drafted(&app, &caller, (id, "executed"), &chosen).await?;
+    if !unplanned && (has_options || request.plan_digest.is_some() || lacks || shown) {
+        draft = drafted(&app, &caller, (id, Attempt::Execute), &chosen).await?;
         if draft.is_none() {
             let then = Then::Execute { plan_digest: request.plan_digest };
-            let later = Later { action: "import.execute", details, asked: asked(&chosen, then) };
-            return later.queue(&app, &caller, (id, "executed"), &once).await;
+            let later = Later { action: "import.execute", details, asked: asked(&caller, &chosen, then) };
+            return later.queue(&app, &caller, (id, Attempt::Execute), &once).await;
         }
     }
     let mut transaction = app.pool.begin().await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let record = import(&mut transaction, &caller, id, "executed").await?;
+    if rules.approval_required != shown {
+        // That was changed just now.
+        return Err(ApiError::busy());
+    }
+    let mut waits = None;
     if let Some((planned, draft)) = draft {
         same(&planned, &record)?;
         if has_options || request.plan_digest.is_none() {
@@ -233,11 +261,17 @@ pub async fn execute(
         if !draft.lacking.is_empty() {
             return Err(incomplete(&draft.lacking));
         }
+        waits = shown.then(|| Approval::asked(caller.username(), rules.now, Some(draft.plan.digest.clone())));
         draft.save(&mut transaction, id, &chosen).await?;
     }
     note(&mut transaction, &caller, "import.execute", ("record", id), details).await?;
-    db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
-    jobs::queue(&mut transaction, JobKind::Execute, id, caller.domain_id()).await?;
+    match waits {
+        Some(asked) => db::records::await_approval(&mut transaction, id, asked).await?,
+        None => {
+            db::records::queue(&mut transaction, id, Queued::Execute(options)).await?;
+            db::windows::queue_import(&mut transaction, id, caller.domain_id(), rules.closed_until()).await?;
+        }
+    }
     let accepted = Accepted::record(find(&mut transaction, &caller, id).await?)?;
     accepted.keep(&once, &mut transaction, None).await?;
     transaction.commit().await?;

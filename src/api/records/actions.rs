@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::db::records::{Queued, Record as Row, Rest};
 use crate::db::{self, Acquire, jobs};
+use crate::domain::approval::Approval;
 use crate::domain::permission::Permission;
 use crate::domain::record::{JobKind, Phase, RecordKind, RecordStatus};
 use crate::domain::transfer::{LastWord, Run};
@@ -214,6 +215,7 @@ pub async fn retry(
     };
     let passphrase = opens_again(&app, &record, passphrase).await?;
     let mut transaction = app.pool.begin().await?;
+    let rules = db::environment::hold_import_rules(&mut transaction).await?;
     let package = record.package_key;
     let record = lock(&mut transaction, &caller, id).await?;
     record.status.retryable()?;
@@ -228,7 +230,10 @@ pub async fn retry(
         RecordKind::Online => record.remote_record_id.is_some(),
     };
     let run = if executed { Run::Again } else { Run::First };
-    let retried = Queued::Retried(record.transfer.clone().tried_again(run));
+    // What goes on without a word goes by a second person all the same.
+    let asks = record.kind == RecordKind::Import && run == Run::Again && rules.approval_required;
+    let asked = asks.then(|| Approval::asked(caller.username(), rules.now, None));
+    let retried = Queued::Retried(record.transfer.clone().tried_again(run), asked);
     note(&mut transaction, &caller, "record.retry", ("record", id), audit_details(&record)).await?;
     // Nobody has the target cancel any more what goes on now.
     jobs::stop(&mut transaction, id).await?;

@@ -1,43 +1,29 @@
-//! What a record says at length: all its warnings, its whole checklist.
+//! What a record says at length: all its warnings, page by page.
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::record_notes::{self, Notes};
 use crate::db::{PgConnection, records as rows};
 use crate::domain::failure::Warning;
-use crate::domain::outcome::ChecklistEntry;
-use crate::domain::record::RecordKind;
 use crate::wire::List;
 
 use crate::api::http::AppState;
 use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{Path, Query};
-use crate::api::http::paging::{cursor, from_cursor, page_size};
-use crate::api::records::{find, tick};
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct PageQuery {
-    /// Where the page begins: `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// How many.
-    #[param(minimum = 1, maximum = 500, default = 50)]
-    limit: Option<u32>,
-}
+use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
+use crate::api::records::find;
 
 /// All warnings of a record.
-#[utoipa::path(get, path = "/api/v1/records/{id}/warnings", params(PageQuery), responses((status = 200, body = List<Warning>)))]
+#[utoipa::path(get, path = "/api/v1/records/{id}/warnings", params(Page), responses((status = 200, body = List<Warning>)))]
 pub async fn warnings(
     State(app): State<AppState>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<Page>,
 ) -> Result<Json<List<Warning>>, ApiError> {
     let mut connection = app.pool.acquire().await?;
     let record = find(&mut connection, &caller, id).await?;
@@ -45,30 +31,13 @@ pub async fn warnings(
     Ok(Json(page(&mut connection, &record, Notes::Warnings, total, &query).await?))
 }
 
-/// All that is left to do by hand, with what is done of it by now.
-#[utoipa::path(get, path = "/api/v1/records/{id}/checklist", params(PageQuery), responses((status = 200, body = List<ChecklistEntry>)))]
-pub async fn checklist(
-    State(app): State<AppState>,
-    caller: Caller,
-    Path(id): Path<Uuid>,
-    Query(query): Query<PageQuery>,
-) -> Result<Json<List<ChecklistEntry>>, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let record = find(&mut connection, &caller, id).await?;
-    let total = record.checklist_total;
-    let mut list: List<ChecklistEntry> = page(&mut connection, &record, Notes::Checklist, total, &query).await?;
-    if record.kind == RecordKind::Import {
-        tick(&mut connection, record.domain_id, list.items.iter_mut()).await?;
-    }
-    Ok(Json(list))
-}
-
-async fn page<T: DeserializeOwned>(
+/// A page of one of the lists.
+pub(super) async fn page<T: DeserializeOwned>(
     connection: &mut PgConnection,
     record: &rows::Record,
     notes: Notes,
     total: i32,
-    query: &PageQuery,
+    query: &Page,
 ) -> Result<List<T>, ApiError> {
     let limit = page_size(query.limit)? as i32;
     let from: i32 = from_cursor(query.cursor.as_deref())?.unwrap_or(0);

@@ -161,10 +161,10 @@ fn unreadable(error: &tokio_util::codec::LinesCodecError, number: usize, longest
 }
 
 /// An error and the line that it is about.
-type AtLine = (usize, ApiError);
+pub(in crate::api) type AtLine = (usize, ApiError);
 
 /// Resources on their way into the catalogue, in one transaction.
-struct Write<'a> {
+pub(in crate::api) struct Write<'a> {
     app: &'a AppState,
     caller: &'a Caller,
     staged: Staged,
@@ -187,7 +187,11 @@ struct Checked {
 }
 
 impl<'a> Write<'a> {
-    async fn begin(app: &'a AppState, caller: &'a Caller, connection: &mut PgConnection) -> Result<Self, ApiError> {
+    pub(in crate::api) async fn begin(
+        app: &'a AppState,
+        caller: &'a Caller,
+        connection: &mut PgConnection,
+    ) -> Result<Self, ApiError> {
         db::locks::share_catalogue(connection, caller.domain_id()).await?;
         db::locks::check_types(connection, &app.types_digest).await?;
         db::staging::ensure(connection).await?;
@@ -204,7 +208,11 @@ impl<'a> Write<'a> {
     }
 
     /// Checks and stages some lines.
-    async fn portion(&mut self, connection: &mut PgConnection, lines: Vec<(usize, BatchLine)>) -> Result<(), AtLine> {
+    pub(in crate::api) async fn portion(
+        &mut self,
+        connection: &mut PgConnection,
+        lines: Vec<(usize, BatchLine)>,
+    ) -> Result<(), AtLine> {
         let Some(first) = lines.first().map(|(number, _)| *number) else { return Ok(()) };
         let plain = |error: db::DbError| (first, ApiError::from(error));
         let mut checked = Vec::with_capacity(lines.len());
@@ -343,7 +351,7 @@ impl<'a> Write<'a> {
     }
 
     /// Merges what is staged.
-    async fn finish(mut self, connection: &mut PgConnection) -> Result<BatchResult, AtLine> {
+    pub(in crate::api) async fn finish(mut self, connection: &mut PgConnection) -> Result<BatchResult, AtLine> {
         let domain_id = self.caller.domain_id();
         let plain = |error: db::DbError| (0, ApiError::from(error));
         self.staged.send(connection, 1).await.map_err(plain)?;

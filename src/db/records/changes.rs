@@ -1,13 +1,16 @@
 //! What may happen to a record, and which facts that takes: each is one statement.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{Encode, PgConnection, Postgres, QueryBuilder, Type};
 use uuid::Uuid;
 
 use crate::db::DbError;
 use crate::db::record_notes::{Notes, replace_rest, shown};
+use crate::domain::approval::Approval;
+use crate::domain::checklist::ChecklistEntry;
 use crate::domain::failure::Warning;
-use crate::domain::outcome::{ChecklistEntry, Counts};
+use crate::domain::outcome::Counts;
 use crate::domain::record::{Final, Phase, Progress, RecordStatus};
 use crate::domain::transfer::Transfer;
 
@@ -26,6 +29,24 @@ pub enum Note {
     Import(Uuid),
     /// The package for the target, which is sent now.
     Sending(Packed, Transfer),
+    /// What others at the target decide of it, or did.
+    Others(Others),
+}
+
+/// What others decide of an import, and until when it waits for a window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    /// The second person.
+    pub approval: Option<Approval>,
+    /// When the window begins.
+    pub waits_until: Option<DateTime<Utc>>,
+}
+
+impl Others {
+    /// It waits, for whom or for what it may be.
+    pub fn is_waiting(&self) -> bool {
+        self.waits_until.is_some() || self.approval.as_ref().is_some_and(Approval::is_waiting)
+    }
 }
 
 /// A package in the store.
@@ -54,6 +75,15 @@ pub struct Arrived {
     pub resources: u64,
     /// Who signed it.
     pub signature: Value,
+}
+
+/// Where a package comes from.
+#[derive(Debug)]
+pub struct Origin<'a> {
+    /// The environment's name.
+    pub environment: &'a str,
+    /// Who asked for it there, where that is told.
+    pub requested_by: Option<&'a str>,
 }
 
 /// The plan of an import.
@@ -98,10 +128,12 @@ pub enum Kept {
 }
 
 /// What comes after parsing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// It waits for the user.
     Confirm,
+    /// It was executed before, and waits for a second person.
+    Approve(Approval),
     /// It was executed before, and goes on by itself.
     Execute,
     /// The plan that somebody asked for meanwhile.
@@ -170,14 +202,16 @@ pub enum Queued {
     Plan(Transfer),
     /// Its plan is to be executed, with other options if there are any.
     Execute(Option<Value>),
+    /// A second person lets its plan be executed.
+    Approved(Approval),
     /// Its package is to be parsed once more.
     ParseAgain(Transfer),
     /// It has another package.
     Replaced(Arrived),
     /// Its plan was confirmed, with these options.
     Confirmed(Value, Transfer),
-    /// It is tried again.
-    Retried(Transfer),
+    /// It is tried again; where that needs a second person, he is asked once it is planned.
+    Retried(Transfer, Option<Approval>),
     /// It is undone, as this user asked for.
     RolledBack(String, Transfer),
 }
@@ -195,6 +229,11 @@ pub async fn note(connection: &mut PgConnection, id: Uuid, note: Note) -> Result
             let progress = Progress::bytes(0, packed.size);
             update.phase(Phase::Uploading).packed(packed).progress(progress).transfer(&transfer)
         }
+        Note::Others(others) => {
+            let waits = others.approval.as_ref().is_some_and(Approval::is_waiting);
+            let status = if waits { RecordStatus::AwaitingApproval } else { RecordStatus::Running };
+            update.status(status).approval(others.approval).set("waits_until", others.waits_until)
+        }
     };
     update.write(connection).await
 }
@@ -209,24 +248,48 @@ pub async fn note_negotiating(connection: &mut PgConnection, id: Uuid) -> Result
 }
 
 /// The package of a new import has arrived.
-pub async fn receive(connection: &mut PgConnection, id: Uuid, from: &str, arrived: Arrived) -> Result<(), DbError> {
-    Update::of(id).set("source_environment", from.to_owned()).arrived(arrived).write(connection).await
+pub async fn receive(
+    connection: &mut PgConnection,
+    id: Uuid,
+    from: Origin<'_>,
+    arrived: Arrived,
+) -> Result<(), DbError> {
+    let update = Update::of(id).set("source_environment", from.environment.to_owned()).arrived(arrived);
+    update.set("source_requested_by", from.requested_by.map(str::to_owned)).write(connection).await
 }
 
 /// Its package was parsed, and its import planned.
 pub async fn parsed(connection: &mut PgConnection, id: Uuid, parsed: Parsed) -> Result<(), DbError> {
-    let status = match parsed.next {
-        Next::Confirm => RecordStatus::AwaitingConfirmation,
-        Next::Execute => RecordStatus::Queued,
-        Next::Plan => RecordStatus::Running,
+    let update = Update::of(id);
+    let update = match parsed.next {
+        Next::Confirm => update.status(RecordStatus::AwaitingConfirmation).approval(None),
+        Next::Approve(asked) => update.status(RecordStatus::AwaitingApproval).approval(Some(asked)),
+        Next::Execute => update.status(RecordStatus::Queued),
+        Next::Plan => update.status(RecordStatus::Running),
     };
-    let update = Update::of(id).status(status).phase(Phase::Planning).all(parsed.resources).plan(parsed.plan);
+    let update = update.phase(Phase::Planning).all(parsed.resources).plan(parsed.plan);
     let update = update.set("manifest", parsed.manifest).set("signature", parsed.signature);
     let update = update.set("package_until_end", parsed.kept == Kept::UntilEnd);
     update.set("options", parsed.options).write(connection).await
 }
 
-/// It has another plan, with other options.
+/// Its plan, which is shown, waits for a second person.
+pub async fn await_approval(connection: &mut PgConnection, id: Uuid, asked: Approval) -> Result<(), DbError> {
+    Update::of(id).status(RecordStatus::AwaitingApproval).approval(Some(asked)).write(connection).await
+}
+
+/// A second person does not let its plan be executed: it has ended.
+pub async fn reject(
+    connection: &mut PgConnection,
+    id: Uuid,
+    rejected: Approval,
+    (status, error, counts): (Final, Value, Counts),
+) -> Result<(), DbError> {
+    let update = Update::of(id).ended(status).error(Some(error)).counts(counts);
+    update.approval(Some(rejected)).write(connection).await
+}
+
+/// It has another plan, with other options: an approval was of the one before.
 pub async fn save_plan(
     connection: &mut PgConnection,
     id: Uuid,
@@ -234,7 +297,7 @@ pub async fn save_plan(
     plan: Plan,
     resources: u64,
 ) -> Result<(), DbError> {
-    let update = Update::of(id).status(RecordStatus::AwaitingConfirmation).answered().all(resources);
+    let update = Update::of(id).status(RecordStatus::AwaitingConfirmation).approval(None).answered().all(resources);
     update.set("options", options).plan(plan).write(connection).await
 }
 
@@ -255,8 +318,10 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
             .warnings(done.warnings),
         Rest::Failed(status, error, counts) => update.ended(status).error(Some(error)).counts(counts),
         Rest::Cancelled(counts) => update.ended(Final::CANCELLED).error(None).counts(counts),
-        Rest::Planned(plan, resources) => update.awaiting().answered().all(resources).plan(plan),
-        Rest::Refused(error, resources) => update.awaiting().answered().all(resources).error(Some(error)),
+        Rest::Planned(plan, resources) => update.awaiting().approval(None).answered().all(resources).plan(plan),
+        Rest::Refused(error, resources) => {
+            update.awaiting().approval(None).answered().all(resources).error(Some(error))
+        }
         Rest::Shown(shown) => {
             let update = update.awaiting().all(shown.resources).counts(shown.counts).error(shown.error);
             let update = update.transfer(&shown.transfer);
@@ -287,10 +352,11 @@ pub async fn queue(connection: &mut PgConnection, id: Uuid, queued: Queued) -> R
         Queued::Plan(transfer) => update.transfer(&transfer),
         Queued::Execute(None) => update,
         Queued::Execute(Some(options)) => update.set("options", options),
+        Queued::Approved(approval) => update.approval(Some(approval)),
         Queued::ParseAgain(transfer) => update.transfer(&transfer),
         Queued::Replaced(arrived) => update.error(None).arrived(arrived),
         Queued::Confirmed(options, transfer) => update.error(None).set("options", options).transfer(&transfer),
-        Queued::Retried(transfer) => update.error(None).transfer(&transfer),
+        Queued::Retried(transfer, asked) => update.error(None).transfer(&transfer).approval(asked),
         Queued::RolledBack(by, transfer) => update.error(None).transfer(&transfer).set("rolled_back_by", by),
     };
     update.write(connection).await
@@ -318,8 +384,14 @@ impl Update {
     }
 
     fn status(mut self, status: RecordStatus) -> Self {
+        // Only what is queued waits for a window.
+        if status.is_final() {
+            self.query.push(", waits_until = null");
+        }
         self.query.push(match status {
-            RecordStatus::AwaitingConfirmation => ", waiting_since = clock_timestamp()",
+            RecordStatus::AwaitingConfirmation | RecordStatus::AwaitingApproval => {
+                ", waiting_since = clock_timestamp()"
+            }
             _ => ", waiting_since = null",
         });
         // Only what is tried again goes back. Nobody needs the passphrase of a record that has ended.
@@ -368,6 +440,10 @@ impl Update {
 
     fn transfer(self, transfer: &Transfer) -> Self {
         self.set("transfer", serde_json::json!(transfer))
+    }
+
+    fn approval(self, approval: Option<Approval>) -> Self {
+        self.set("approval", approval.map(|approval| serde_json::json!(approval)))
     }
 
     fn warnings(self, warnings: Vec<Warning>) -> Self {

@@ -122,6 +122,23 @@ impl Environment {
         self.user(token["token"].as_str().unwrap())
     }
 
+    /// Makes a role with some permissions and a user who has it. His token is his own: one that somebody else makes for
+    /// him is good for no more than that one may do.
+    pub async fn holder(&self, admin: &User, domain: &str, name: &str, permissions: &[&str]) -> User {
+        const PASSWORD: &str = "a password of some length";
+        let role = json!({"name": format!("role-of-{name}"), "permissions": permissions});
+        admin.post("/api/v1/roles", role).await.is(201);
+        let user = json!({"username": name, "password": PASSWORD, "role": format!("role-of-{name}")});
+        let id = admin.post("/api/v1/users", user).await.is(201)["id"].as_str().unwrap().to_owned();
+        let session = json!({"domain": domain, "username": name, "password": PASSWORD});
+        let answer = admin.send(admin.client.post(format!("{}/api/v1/session", admin.base)).json(&session)).await;
+        let cookie = answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let own = admin.client.post(format!("{}/api/v1/users/{id}/tokens", admin.base)).header("cookie", cookie);
+        let token =
+            admin.send(own.header("sec-fetch-site", "same-origin").json(&json!({"name": "test"}))).await.is(201);
+        self.user(token["token"].as_str().unwrap())
+    }
+
     /// Waits until something can be seen that nobody announces.
     pub async fn until(&self, seen: impl AsyncFn() -> bool) {
         for _ in 0..3_000 {
@@ -229,7 +246,8 @@ impl User {
 
     /// Waits until a record has ended.
     pub async fn ended(&self, id: &str) -> Value {
-        self.wait(id, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation")).await
+        self.wait(id, |status| !matches!(status, "queued" | "running" | "awaiting_confirmation" | "awaiting_approval"))
+            .await
     }
 
     /// Exports and downloads; the body is that of `POST /exports`, its name is given here.
@@ -355,6 +373,12 @@ pub fn scratch(files: &std::path::Path) -> Vec<std::path::PathBuf> {
         |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path());
     let all = inside(files.join("scratch")).flat_map(inside);
     all.filter(|file| file.file_name().unwrap() != "lock").collect()
+}
+
+/// What of a checklist is about secrets.
+pub fn secrets_missing(record: &Value) -> Vec<Value> {
+    let entries = record["checklist"].as_array().unwrap().iter();
+    entries.filter(|entry| entry["code"] == "secret_missing").cloned().collect()
 }
 
 /// What two environments must agree on after a migration: everything but times, revisions and origin.
