@@ -200,6 +200,7 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
                 "uploads" => ask.header("content-type", "application/offset+octet-stream").body("x"),
                 "attachments" => ask.body("mine"),
                 "imports" if asked.ends_with("/package") => ask.json(&json!({"upload_id": there["uploads"]})),
+                "records" if method == Method::PATCH => ask.json(&json!({"done": true})),
                 "users" if method == Method::POST => ask.json(&json!({"name": "x"})),
                 "resources" if method == Method::PUT => {
                     ask.json(&json!({"type": "card", "name": "n", "directory": "/", "definition": {}}))
