@@ -8,7 +8,6 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::db::mappings as rows;
-use crate::domain::permission::Permission;
 use crate::wire::List;
 use crate::wire::mapping::Mapping;
 
@@ -40,7 +39,6 @@ pub async fn list(
 ) -> Result<Json<List<Mapping>>, ApiError> {
     let limit = page_size(query.limit)?;
     let after: Uuid = from_cursor(query.cursor.as_deref())?.unwrap_or_default();
-    caller.require(Permission::MigrationImport).or_else(|_| caller.require(Permission::MigrationOnline))?;
     let mut connection = app.pool.acquire().await?;
     let source = query.source_environment.as_deref();
     let found = rows::list(&mut connection, caller.domain_id(), source, after, limit + 1).await?;

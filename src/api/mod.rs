@@ -41,6 +41,9 @@ const EXPORTS: (P, P) = (P::MigrationExport, P::MigrationOnline);
 /// Who looks at what an import would do.
 const REVIEWS: (P, P) = (P::MigrationImport, P::MigrationApprove);
 
+/// Who brings resources in, or takes them there.
+const CARRIES: (P, P) = (P::MigrationImport, P::MigrationOnline);
+
 fn either((one, other): (P, P), route: UtoipaMethodRouter<AppState>) -> Route {
     (Needs::Either(one, other), route)
 }
@@ -94,11 +97,11 @@ fn table() -> Vec<Route> {
         either(REVIEWS, routes!(imports::difference::item)),
         either(REVIEWS, routes!(imports::difference::all)),
         either(REVIEWS, routes!(imports::impact::impact)),
-        signed_in(routes!(rules::list)),
+        either(CARRIES, routes!(rules::list)),
         may(P::DomainManage, routes!(rules::create)),
         may(P::DomainManage, routes!(rules::replace, rules::delete)),
-        signed_in(routes!(rules::try_out)),
-        signed_in(routes!(mappings::list)),
+        either(CARRIES, routes!(rules::try_out)),
+        either(CARRIES, routes!(mappings::list)),
         may(P::MigrationImport, routes!(mappings::delete)),
         may(P::MigrationOnline, routes!(targets::list)),
         may(P::DomainManage, routes!(targets::create)),

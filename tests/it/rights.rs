@@ -160,7 +160,10 @@ async fn everything(user: &User) -> BTreeMap<&'static str, String> {
     let upload = user.send(upload.header("upload-length", "10")).await;
     assert_eq!(upload.status, 201, "{}", upload.text());
     let upload = upload.headers["location"].to_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let selection =
+        user.post("/api/v1/selections", json!({"name": "theirs", "resource_ids": ["theirs"]})).await.is(201);
     BTreeMap::from([
+        ("selections", id(&selection)),
         ("resources", "theirs".to_owned()),
         ("attachments", "a/b".to_owned()),
         ("exports", id(&export)),
@@ -189,12 +192,14 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
     let mut walked = 0;
     for (method, path, operation) in operations(&document) {
         // What is the environment's belongs to no domain, and is for its administrators alone.
-        if !path.contains('{') || operation["x-permission"] == "environment.manage" {
+        // Nor does an administrator approve.
+        let others = ["environment.manage", "migration.approve"];
+        if !path.contains('{') || others.iter().any(|permission| operation["x-permission"] == *permission) {
             continue;
         }
         let noun = path.split('/').nth(3).unwrap();
         let known = there.get(noun).unwrap_or_else(|| panic!("{path} names a thing of which there is none here"));
-        let asked = path.replace("{token_id}", &there["token"]).replace("{revision}", "1");
+        let asked = path.replace("{token_id}", &there["token"]).replace("{revision}", "1").replace("{entry}", "0");
         let asked = asked.replace("{resource_id}", &there["resources"]);
         let asked = ["{id}", "{name}", "{path}"].iter().fold(asked, |asked, part| asked.replace(part, known));
         let ask = |user: &User| {
@@ -206,6 +211,7 @@ async fn nothing_of_another_domain_is_there_by_its_id() {
                 "attachments" => ask.body("mine"),
                 "imports" if asked.ends_with("/package") => ask.json(&json!({"upload_id": there["uploads"]})),
                 "rules" => ask.json(&json!({"source_environment": "x", "name": "r", "type": "card", "path": "$.chart", "action": "set", "value": 1})),
+                "records" if method == Method::PATCH => ask.json(&json!({"done": true})),
                 "users" if method == Method::POST => ask.json(&json!({"name": "x"})),
                 "resources" if method == Method::PUT => {
                     ask.json(&json!({"type": "card", "name": "n", "directory": "/", "definition": {}}))

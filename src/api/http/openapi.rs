@@ -58,6 +58,8 @@ const PROBLEMS: &[(&str, &str)] = &[
         (name = "exports", description = "From the catalogue to a package"),
         (name = "uploads", description = "A package in pieces (tus 1.0)"),
         (name = "imports", description = "From a package to the catalogue"),
+        (name = "mappings", description = "What was chosen for resources of other environments, and is chosen again"),
+        (name = "rules", description = "How values change on their way from another environment"),
         (name = "approvals", description = "Imports that wait for a second person"),
         (name = "targets", description = "Environments to migrate to"),
         (name = "migrations", description = "From here to a target"),
