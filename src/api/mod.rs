@@ -76,7 +76,7 @@ fn table() -> Vec<Route> {
         may(P::ResourceWrite, routes!(resources::writes::put, resources::writes::delete)),
         may(P::ResourceRead, routes!(resources::lineage)),
         may(P::ResourceRead, routes!(resources::revisions::revisions)),
-        may(P::ResourceRead, routes!(resources::revisions::show)),
+        may(P::ResourceRead, routes!(resources::revisions::revision)),
         may(P::ResourceRead, routes!(resources::revisions::difference)),
         may(P::ResourceRead, routes!(resources::attachments::show)),
         may(P::ResourceWrite, routes!(resources::attachments::put)),

@@ -182,7 +182,8 @@ async fn what_is_mapped_is_used_instead_and_stays_unchanged_under_the_same_mappi
 
     assert_eq!(run(to, &package, map.clone()).await.outcome()["ds"], json!(["unchanged", "unchanged"]));
     // Another remapping is a change; a change of the target to what would come is none.
-    let other = run(to, &package, each(&["acc"], json!({"action": "map", "target_id": "prod"}))).await;
+    let other = json!({"resolutions": {"acc": {"action": "map", "target_id": "prod"}, "par": {"action": "import"}}});
+    let other = run(to, &package, other).await;
     assert_eq!(other.outcome()["ds"], json!(["update", "succeeded"]));
     to.resource("ds", "dataset", "Orders", "/", definition("prod", "Land / 国")).await;
     assert_eq!(run(to, &package, map).await.outcome()["ds"], json!(["unchanged", "unchanged"]));

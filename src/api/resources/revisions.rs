@@ -56,7 +56,7 @@ async fn version(connection: &mut PgConnection, caller: &Caller, id: &str, revis
 
 /// A resource as it was in a revision.
 #[utoipa::path(get, path = "/api/v1/resources/{id}/revisions/{revision}", responses((status = 200, body = WholeRevision)))]
-pub async fn show(
+pub async fn revision(
     State(app): State<AppState>,
     caller: Caller,
     Path((id, revision)): Path<(String, i64)>,
