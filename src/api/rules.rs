@@ -22,6 +22,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::{JsonBody, Path, Query};
 use crate::api::http::idempotency::Once;
+use crate::api::http::paging::{cursor, from_cursor, page_size};
 use crate::api::resources::readable;
 
 /// Most rules of a domain.
@@ -34,6 +35,11 @@ const TOLD: usize = 1_000;
 pub struct RulesQuery {
     /// For resources of the environment with this ID.
     source_environment: Option<String>,
+    /// Where the page begins: `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// How many items.
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<u32>,
 }
 
 /// The rules of the domain, in the order in which they are applied. For who imports or migrates.
@@ -43,10 +49,14 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<RulesQuery>,
 ) -> Result<Json<List<Rule>>, ApiError> {
+    let limit = page_size(query.limit)? as usize;
+    // They are few, and in an order that changes with them.
+    let from = from_cursor::<u16>(query.cursor.as_deref())?.map_or(0, usize::from);
     let mut connection = app.pool.acquire().await?;
     let found = rows::list(&mut connection, caller.domain_id(), query.source_environment.as_deref()).await?;
-    let items = found.into_iter().map(to_wire).collect::<Result<_, ApiError>>()?;
-    Ok(Json(List { items, next_cursor: None }))
+    let more = found.len() > from + limit;
+    let items = found.into_iter().skip(from).take(limit).map(to_wire).collect::<Result<_, ApiError>>()?;
+    Ok(Json(List { items, next_cursor: more.then(|| cursor(&(from + limit))) }))
 }
 
 /// Makes a rule.

@@ -42,6 +42,10 @@ async fn rules_change_what_arrives_in_their_order_and_the_plan_says_so() {
     let names = to.get(&format!("/api/v1/rules?source_environment={test}")).await.is(200);
     let names: Vec<_> = names["items"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
     assert_eq!(names, ["first", "second", "zones"]);
+    let page = to.get(&format!("/api/v1/rules?source_environment={test}&limit=2")).await.is(200);
+    let next = page["next_cursor"].as_str().unwrap();
+    let rest = to.get(&format!("/api/v1/rules?source_environment={test}&limit=2&cursor={next}")).await.is(200);
+    assert_eq!((&rest["items"][0]["name"], &rest["next_cursor"]), (&json!("zones"), &Value::Null));
 
     let package = from.export_all().await;
     let done = run(to, &package, json!({})).await;
