@@ -105,6 +105,9 @@ impl IdMap {
         }
         let was_fit = resource_type.schema_error(definition).is_none();
         let effects = self.rules.apply(&resource_type.key, definition);
+        if effects.iter().any(|effect| effect.overlong > 0) {
+            return Err(Unwritable::Invalid("a rule makes it too large".to_owned()));
+        }
         match resource_type.schema_error(definition).filter(|_| was_fit) {
             Some(reason) => Err(Unwritable::Invalid(format!("a rule makes it unfit for its type: {reason}"))),
             None => Ok(effects),

@@ -60,21 +60,53 @@ pub struct Effect {
     pub found: usize,
     /// So many of them are others now.
     pub changed: usize,
+    /// So many stayed, for there is no room for what would take their places.
+    pub overlong: usize,
+}
+
+/// Most bytes that a rule may put into a definition: as many as a whole one may have by default.
+const ROOM: usize = 16 * 1024 * 1024;
+
+/// How many bytes a value takes, about.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        other => serde_json::to_string(other).map_or(0, |text| text.len()),
+    }
 }
 
 impl ValueRule {
     /// Changes the values at its path.
     pub fn apply(&self, definition: &mut Value) -> Effect {
         let mut effect = Effect::default();
+        let mut room = ROOM;
+        let set = if let Action::Set { value } = &self.action { weight(value) } else { 0 };
         self.path.for_each_mut(definition, &mut |_, value| {
             effect.found += 1;
-            let new = match (&self.action, &*value) {
-                (Action::Set { value }, _) => Some(value.clone()),
-                (Action::Replace { find, with }, Value::String(text)) => Some(Value::String(text.replace(find, with))),
-                (Action::Map { table }, Value::String(text)) => table.get(text).cloned(),
-                _ => None,
+            let needs = match (&self.action, &*value) {
+                (Action::Set { value: new }, old) if new != old => set,
+                (Action::Replace { find, with }, Value::String(text)) => match text.matches(find.as_str()).count() {
+                    0 => return,
+                    count => text.len().saturating_add(count.saturating_mul(with.len())),
+                },
+                (Action::Map { table }, Value::String(text)) => match table.get(text) {
+                    Some(new) => weight(new),
+                    None => return,
+                },
+                _ => return,
             };
-            if let Some(new) = new.filter(|new| new != value) {
+            let Some(left) = room.checked_sub(needs) else {
+                effect.overlong += 1;
+                return;
+            };
+            room = left;
+            let new = match (&self.action, &*value) {
+                (Action::Set { value }, _) => value.clone(),
+                (Action::Replace { find, with }, Value::String(text)) => Value::String(text.replace(find, with)),
+                (Action::Map { table }, Value::String(text)) => table.get(text).cloned().unwrap_or_default(),
+                _ => return,
+            };
+            if new != *value {
                 *value = new;
                 effect.changed += 1;
             }

@@ -218,8 +218,12 @@ async fn circles(
 
 /// The import stands: what was touched since is named.
 async fn refuse(context: &Context, record: &Record, touched: &[Touched]) -> Result<bool, JobError> {
-    let named: Vec<String> =
-        touched.iter().take(NAMED).map(|found| planning::touched::problem(found).message).collect();
+    // Whoever sees the record knows what the import wrote, and no more.
+    let told = |found: &Touched| match found.how {
+        How::Refers => "Something that was changed since refers to what the import made.".to_owned(),
+        _ => planning::touched::problem(found).message,
+    };
+    let named: Vec<String> = touched.iter().take(NAMED).map(told).collect();
     let more = if touched.len() > NAMED { format!(" And {} more.", touched.len() - NAMED) } else { String::new() };
     let error = RecordError {
         code: "touched_since".to_owned(),

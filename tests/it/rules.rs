@@ -127,8 +127,14 @@ async fn a_rule_that_breaks_a_definition_blocks_it_and_says_so() {
         "{error}"
     );
     assert!(error["message"].as_str().unwrap().contains("a rule makes it unfit"), "{error}");
-    // A text that no longer names what it named.
+    // What grows without bounds.
     let path = format!("/api/v1/rules/{}", made["id"].as_str().unwrap());
+    from.resource("long", "dataset", "Long", "/", json!({"sql": "e".repeat(1_000)})).await;
+    to.put(&path, rule(&test, "grows", "$.sql", replace("e", &"x".repeat(60_000)))).await.is(200);
+    let done = run(to, &from.export_all().await, json!({})).await;
+    let error = &done.item("long")["errors"][0];
+    assert!(error["message"].as_str().unwrap().contains("too large"), "{error}");
+    // A text that no longer names what it named.
     to.put(&path, rule(&test, "reference", "$.sql", replace("{{dataset:other}}", "other"))).await.is(200);
     let done = run(to, &from.export_all().await, json!({})).await;
     assert_eq!(done.item("ds")["method"], "blocked", "{}", done.item("ds"));

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::db::records::Record as Row;
 use crate::db::{self, PgConnection};
-use crate::domain::import_plan::Fresh;
+use crate::domain::import_plan::{Entry, Fresh};
 use crate::domain::outcome::Method;
 use crate::domain::resource::ResourceId;
-use crate::planning::difference::{Both, Side, changes, sides};
+use crate::planning::difference::{Both, Seen, Side, changes, sides};
 use crate::planning::{FreshFrom, Planning};
 use crate::wire::List;
 use crate::wire::difference::{ChangedItem, ItemDifference};
@@ -22,6 +22,8 @@ use crate::api::http::extract::{Path, Query};
 use crate::api::http::paging::{Page, cursor, from_cursor, page_size};
 use crate::api::imports::planned::{Planned, import_of, sees};
 
+/// Whole definitions that are in memory at once.
+const TOGETHER: usize = 8;
 /// The first changes of each resource in a list.
 const FIRST: usize = 10;
 
@@ -129,21 +131,26 @@ pub async fn all(
         items.filter(|(_, item)| item.method == Method::Update).map(|(at, _)| at).take(limit + 1).collect();
     let next_cursor = places.get(limit).map(cursor);
     places.truncate(limit);
-    let both = sides(import, &planning, &mut connection, &places).await?;
-    let readable = |owner: &str, directory: &str| sees(&caller, &planned.record, owner, directory);
-    let seen = |both: &Both| both.target.as_ref().is_none_or(|(_, at)| readable(&at.owner, &at.directory));
-    let shown = both.into_iter().filter(seen).map(|both| {
-        let entry = &planned.entries[both.at];
-        let changes = changes(both.target.as_ref().map(|(side, _)| side), &both.incoming);
-        ChangedItem {
-            resource_id: entry.id.to_string(),
-            kind: entry.type_key.clone(),
-            name: changes.name,
-            directory: changes.directory,
-            attachments: changes.attachments.len() as u64,
-            changes: changes.changes.into_iter().take(FIRST).collect(),
-            changes_total: changes.changes_total,
+    let mut items = Vec::with_capacity(places.len());
+    for portion in places.chunks(TOGETHER) {
+        for both in sides(import, &planning, &mut connection, portion).await? {
+            let seen = |at: &Seen| sees(&caller, &planned.record, &at.owner, &at.directory);
+            let seen = both.target.as_ref().is_none_or(|(_, at)| seen(at));
+            items.extend(seen.then(|| changed(&planned.entries[both.at], both)));
         }
-    });
-    Ok(Json(List { items: shown.collect(), next_cursor }))
+    }
+    Ok(Json(List { items, next_cursor }))
+}
+
+fn changed(entry: &Entry, both: Both) -> ChangedItem {
+    let changes = changes(both.target.as_ref().map(|(side, _)| side), &both.incoming);
+    ChangedItem {
+        resource_id: entry.id.to_string(),
+        kind: entry.type_key.clone(),
+        name: changes.name,
+        directory: changes.directory,
+        attachments: changes.attachments.len() as u64,
+        changes: changes.changes.into_iter().take(FIRST).collect(),
+        changes_total: changes.changes_total,
+    }
 }
