@@ -85,6 +85,7 @@ async fn what_an_import_made_goes_and_what_it_changed_is_as_before() {
     assert_eq!((&undone["status"], &undone["error"]), (&json!("rolled_back"), &Value::Null), "{undone}");
     assert_eq!(undone["rolled_back_by"], "admin");
     assert_eq!(undone["counts"], second["counts"]);
+    assert_eq!(undone["checklist_total"], 0, "nothing of it is left to do");
     let mut expected = after_first.clone();
     expected[0]["definition"]["port"] = json!(7);
     assert_eq!(content(to).await, expected);

@@ -331,6 +331,8 @@ pub async fn rest(connection: &mut PgConnection, id: Uuid, rest: Rest) -> Result
             }
         }
         Rest::RolledBack(warnings, transfer) => {
+            // Nothing of it is left to do.
+            let update = Update { checklist: Some(Vec::new()), ..update };
             update.ended(Final::ROLLED_BACK).error(None).warnings(warnings).transfer(&transfer)
         }
         Rest::Stands(status, error, transfer) => {
