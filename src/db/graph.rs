@@ -1,9 +1,10 @@
 //! The graph of references: edges for a closure, lineage, dependents, circles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
+use crate::domain::closure::on_cycles;
 use crate::domain::resource::ResourceId;
 use crate::domain::resource_type::Kind;
 use crate::domain::type_file::Types;
@@ -167,14 +168,29 @@ pub async fn acyclic_edges(
     Ok(found.into_iter().filter_map(|row| parse((row.from_id, row.to_id))).collect())
 }
 
-/// IDs of staged resources that have an acyclic reference.
-pub async fn staged_acyclic(connection: &mut PgConnection) -> Result<Vec<(String, i32)>, DbError> {
-    let found: Vec<(String, i32)> = sqlx::query_as(
+/// Circles of acyclic references that what is staged, and merged already, would close.
+#[derive(Debug, Default)]
+pub struct Circles {
+    /// The staged resources on one, with their places.
+    pub staged: Vec<(String, i32)>,
+    /// All resources on one.
+    pub all: HashSet<ResourceId>,
+}
+
+/// Looks for circles through what is staged and merged already.
+pub async fn staged_circles(connection: &mut PgConnection, domain_id: i32) -> Result<Circles, DbError> {
+    let mut staged: Vec<(String, i32)> = sqlx::query_as(
         "select distinct s.id, s.ordinal from staged_references e join staged_resources s on s.id = e.from_id where e.acyclic",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(found)
+    if staged.is_empty() {
+        return Ok(Circles::default());
+    }
+    let from: Vec<String> = staged.iter().map(|(id, _)| id.clone()).collect();
+    let all = on_cycles(&acyclic_edges(connection, domain_id, &from).await?);
+    staged.retain(|(id, _)| all.contains(id.as_str()));
+    Ok(Circles { staged, all })
 }
 
 /// Groups references by who refers.

@@ -13,7 +13,6 @@ use crate::db::resources::overlay;
 use crate::db::roll_back::{self, Before, How, Touched};
 use crate::db::staging::{self, Replaced, Staged, StagedResource};
 use crate::db::{self, Acquire, DbError, PgConnection};
-use crate::domain::closure::on_cycles;
 use crate::domain::content::Content;
 use crate::domain::failure::Warning;
 use crate::domain::record::{Final, RecordKind, RecordStatus, Undo};
@@ -198,17 +197,12 @@ async fn circles(
     connection: &mut PgConnection,
     names: &HashMap<String, String>,
 ) -> Result<Vec<Touched>, JobError> {
-    let staged = db::graph::staged_acyclic(connection).await?;
-    if staged.is_empty() {
-        return Ok(Vec::new());
-    }
-    let from: Vec<String> = staged.into_iter().map(|(id, _)| id).collect();
-    let circle = on_cycles(&db::graph::acyclic_edges(connection, record.domain_id, &from).await?);
-    let mut found: Vec<&String> = from.iter().filter(|id| circle.contains(id.as_str())).collect();
+    let circles = db::graph::staged_circles(connection, record.domain_id).await?;
+    let mut found: Vec<String> = circles.staged.into_iter().map(|(id, _)| id).collect();
     found.sort();
-    let one = |id: &String| Touched {
-        id: id.clone(),
-        name: names.get(id).unwrap_or(id).clone(),
+    let one = |id: String| Touched {
+        name: names.get(&id).unwrap_or(&id).clone(),
+        id,
         directory: "/".to_owned(),
         owner: String::new(),
         how: How::Cycle,

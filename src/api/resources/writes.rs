@@ -16,7 +16,6 @@ use crate::db::merge::Writer;
 use crate::db::resources::{self, Current};
 use crate::db::staging::{Replaced, Staged, StagedResource};
 use crate::db::{self, PgConnection};
-use crate::domain::closure::on_cycles;
 use crate::domain::content::{self, Content};
 use crate::domain::resource::{Hash, ResourceId, content_hash, parse_directory, parse_name};
 use crate::domain::resource_type::ResourceType;
@@ -382,14 +381,10 @@ impl<'a> Write<'a> {
 
     async fn refuse_cycles(&self, connection: &mut PgConnection) -> Result<(), AtLine> {
         let plain = |error: db::DbError| (0, ApiError::from(error));
-        let staged = db::graph::staged_acyclic(connection).await.map_err(plain)?;
-        let from: Vec<String> = staged.iter().map(|(id, _)| id.clone()).collect();
-        let edges = db::graph::acyclic_edges(connection, self.caller.domain_id(), &from).await.map_err(plain)?;
-        let circle = on_cycles(&edges);
-        let first = staged.iter().filter(|(id, _)| circle.contains(id.as_str())).min_by_key(|(_, line)| *line);
-        let Some((id, line)) = first else { return Ok(()) };
+        let circles = db::graph::staged_circles(connection, self.caller.domain_id()).await.map_err(plain)?;
+        let Some((id, line)) = circles.staged.iter().min_by_key(|(_, line)| *line) else { return Ok(()) };
         // Others on it that he may not read are not told of.
-        let ids: Vec<String> = circle.iter().map(ResourceId::to_string).collect();
+        let ids: Vec<String> = circles.all.iter().map(ResourceId::to_string).collect();
         let mut nodes = db::lineage::nodes(connection, self.caller.domain_id(), &ids).await.map_err(plain)?;
         nodes.retain(|node| self.caller.may_read(&node.owner, &node.directory));
         let mut ids: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
