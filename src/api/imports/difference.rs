@@ -56,24 +56,26 @@ pub async fn item(
         return Err(ApiError::forbidden("You may not read what the target has under this ID."));
     }
     let (entry, item) = (&planned.entries[at], &planning.plan.items[at]);
-    let before = both.target.map(|(side, _)| side);
-    Ok(Json(difference(
-        entry.id.to_string(),
-        entry.type_key.clone(),
-        (Some(item.method), before, both.incoming),
-        |_| Some(item.new_id.to_string()),
-    )))
+    let sides = (both.target.map(|(side, _)| side), both.incoming);
+    Ok(Json(difference((&entry.id, &item.new_id), entry.type_key.clone(), item.method, sides)))
 }
 
 fn difference(
-    resource_id: String,
+    (id, new_id): (&ResourceId, &ResourceId),
     kind: String,
-    (method, before, after): (Option<Method>, Option<Side>, Side),
-    new_id: impl Fn(&str) -> Option<String>,
+    method: Method,
+    (before, after): (Option<Side>, Side),
 ) -> ItemDifference {
     let changes = changes(before.as_ref(), &after);
-    let (new_id, target) = (new_id(&resource_id), before.map(|side| side.definition));
-    ItemDifference { new_id, resource_id, kind, method, target, incoming: after.definition, changes }
+    ItemDifference {
+        resource_id: id.to_string(),
+        new_id: Some(new_id.to_string()),
+        kind,
+        method: Some(method),
+        target: before.map(|side| side.definition),
+        incoming: after.definition,
+        changes,
+    }
 }
 
 /// What an import that has ended did to a resource.
@@ -97,11 +99,11 @@ async fn written(
         }
         versions.push(version);
     }
-    let method = Some(if before.is_some() { Method::Update } else { Method::Create });
+    let method = if before.is_some() { Method::Update } else { Method::Create };
     let after = versions.pop().ok_or_else(unwritten)?;
     let old = versions.pop().map(|version| Side::of(&version)).transpose()?;
-    let sides = (method, old, Side::of(&after)?);
-    Ok(difference(id.to_string(), after.kind, sides, |_| Some(new_id.to_string())))
+    let sides = (old, Side::of(&after)?);
+    Ok(difference((id, &new_id), after.kind, method, sides))
 }
 
 /// The resources that an import that was not executed yet would change, in the order of the package, each with its

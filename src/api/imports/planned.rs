@@ -62,9 +62,11 @@ pub(in crate::api) async fn import_of(
     caller: &Caller,
     id: Uuid,
 ) -> Result<Row, ApiError> {
-    let record = find(connection, caller, id).await?;
-    match record.kind {
-        RecordKind::Import => Ok(record),
-        _ => Err(ApiError::not_found("import")),
-    }
+    an_import(find(connection, caller, id).await?)
+}
+
+/// # Errors
+/// 404: the record is none.
+pub(in crate::api) fn an_import(record: Row) -> Result<Row, ApiError> {
+    if record.kind == RecordKind::Import { Ok(record) } else { Err(ApiError::not_found("import")) }
 }

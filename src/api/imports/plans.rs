@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::db::records::Queued;
 use crate::db::{self, PgConnection, jobs};
 use crate::domain::approval::Approval;
-use crate::domain::record::{JobKind, RecordKind};
+use crate::domain::record::JobKind;
 use crate::domain::resource::ResourceId;
 use crate::domain::transfer::{Asked, Then, Transfer};
 use crate::planning;
@@ -27,6 +27,7 @@ use crate::api::http::error::ApiError;
 use crate::api::http::extract::{JsonBody, MaybeJson, Path, parse};
 use crate::api::http::idempotency::Once;
 use crate::api::http::patience::{patience, within};
+use crate::api::imports::planned::an_import;
 use crate::api::records::{Accepted, find, lock, to_wire};
 
 /// Sets the options and plans anew. An approval that the plan before waits for falls.
@@ -73,10 +74,6 @@ pub(in crate::api) async fn import(
     let record = an_import(lock(connection, caller, id).await?)?;
     record.status.confirmable(attempt)?;
     Ok(record)
-}
-
-fn an_import(record: db::records::Record) -> Result<db::records::Record, ApiError> {
-    if record.kind == RecordKind::Import { Ok(record) } else { Err(ApiError::not_found("import")) }
 }
 
 /// What is tried with an import.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::db::records::Queued;
 use crate::db::roll_back::Touched;
 use crate::db::{self, jobs};
-use crate::domain::record::{JobKind, RecordKind};
+use crate::domain::record::JobKind;
 use crate::domain::transfer::Transfer;
 use crate::planning::touched::{problem, touched};
 use crate::wire::record::Record;
@@ -18,6 +18,7 @@ use crate::api::http::auth::Caller;
 use crate::api::http::error::ApiError;
 use crate::api::http::extract::Path;
 use crate::api::http::idempotency::Once;
+use crate::api::imports::planned::an_import;
 use crate::api::records::{Accepted, find, lock};
 
 /// So many of what stands in the way are named in the problem's own text.
@@ -41,10 +42,7 @@ pub async fn roll_back(
     Path(id): Path<Uuid>,
 ) -> Result<Accepted<Record>, ApiError> {
     let mut transaction = app.pool.begin().await?;
-    let record = lock(&mut transaction, &caller, id).await?;
-    if record.kind != RecordKind::Import {
-        return Err(ApiError::not_found("import"));
-    }
+    let record = an_import(lock(&mut transaction, &caller, id).await?)?;
     let undo = record.status.undoable()?;
     let touched = touched(&mut transaction, &record).await?;
     if !touched.is_empty() {
