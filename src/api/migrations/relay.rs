@@ -159,17 +159,8 @@ pub async fn roll_back(
     once: Once,
     Path(id): Path<Uuid>,
 ) -> Result<Accepted<Record>, ApiError> {
-    let mut connection = app.pool.acquire().await?;
-    let record = find(&mut connection, &caller, id).await?;
-    let (RecordKind::Online, Some(there), Some(target)) = (record.kind, record.remote_record_id, record.target_id)
-    else {
-        return Err(ApiError::not_found("migration"));
-    };
+    let (record, remote, there) = at_target(&app, &caller, id).await?;
     record.status.undoable()?;
-    let target = db::targets::by_id(&mut connection, record.domain_id, target).await?;
-    let target = target.ok_or_else(|| ApiError::conflict("The target was removed from the settings."))?;
-    drop(connection);
-    let remote = app.remote(&target).map_err(refused_there)?;
     match remote.roll_back(there).await {
         Ok(_) => {}
         // An earlier try has arrived, or somebody there was faster.
