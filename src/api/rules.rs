@@ -7,9 +7,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::db::contents;
 use crate::db::value_rules::{self as rows, RuleRow};
-use crate::db::{self};
+use crate::db::{self, contents};
 use crate::domain::difference::changes;
 use crate::domain::resource::parse_name;
 use crate::domain::value_rule::{Action, ValueRule, check};

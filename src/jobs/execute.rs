@@ -89,7 +89,7 @@ impl Attempt<'_> {
             return Ok(Attempted::Done);
         }
         if let Some(approved) = self.import.record.approval.as_ref().and_then(Approval::bound_to)
-            && planning.preview(self.entries)?.0.digest != approved
+            && planning.digest(self.entries)? != approved
         {
             let mut transaction = connection.begin().await?;
             self.give_back(&mut transaction, &planning, Some(moved_since())).await?;

@@ -31,8 +31,11 @@ pub fn without_effect(
     rules: &ValueRules,
     effects: &HashMap<ResourceId, Vec<Effect>>,
 ) -> Vec<Warning> {
+    if effects.is_empty() {
+        return Vec::new();
+    }
     let mut missing: Vec<(&str, &str, Vec<&str>, usize)> = Vec::new();
-    for entry in entries.iter().filter(|_| !rules.is_empty()) {
+    for entry in entries {
         let Some(effects) = effects.get(&entry.id) else { continue };
         for (rule, _) in rules.of(&entry.type_key).iter().zip(effects).filter(|(_, effect)| effect.found == 0) {
             let known = missing.iter().position(|(name, key, ..)| *name == rule.name && *key == entry.type_key);
